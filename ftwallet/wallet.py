@@ -1,0 +1,69 @@
+"""What the faces of a node (REST and gRPC) ask of it. The node implements `Wallet`; the faces know nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from ftwallet.ledger.ledger import Rules
+    from ftwallet.ledger.operations import Kind
+    from ftwallet.ledger.outcomes import Transaction
+
+
+class Answer(NamedTuple):
+    """The recorded transaction behind one request.
+
+    `replayed`: the id had been answered (or was under way) before this request. `differs`: the first field in which this
+    request differs from what the id was used for; None when it is the same. `mode`: "paired" or "solo", at the time of
+    the answer.
+    """
+
+    transaction: Transaction
+    replayed: bool
+    mode: str
+    differs: str | None = None
+
+
+class Unavailable(Exception):
+    """No outcome is known: `in_doubt` when the operation may have happened, else it surely was not begun.
+
+    `sentence` says what is wrong; retrying with the same transaction id is safe in either case, after `retry_after_s`.
+    """
+
+    def __init__(self, sentence: str, *, in_doubt: bool, retry_after_s: int = 1) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.in_doubt = in_doubt
+        self.retry_after_s = retry_after_s
+
+
+class Wallet(Protocol):
+    """A node as its clients see it. All amounts are integer minor units."""
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node is the primary and serves."""
+
+    @property
+    def mode(self) -> str:
+        """ "paired" or "solo"; "" while not serving."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def applied_lsn(self) -> int:
+        """The lsn that reads are made at."""
+
+    def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+        """Begin (or join, or replay) a transaction. Raises `Unavailable`, at once or from the awaitable, within the request time-out."""
+
+    def balance(self, account_id: str) -> int | None:
+        """Balance of an account, None when it is unknown."""
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """The latest attempt under an id, also while it is PENDING; None when it is unknown."""
