@@ -57,13 +57,12 @@ def decide(register: Register, proposal: Proposal) -> Decision:
     if proposal.kind is ProposalKind.BOOT:
         return _granted(register, proposal, register.epoch, register.in_sync)
     if proposal.expected_epoch != register.epoch:
-        return Decision(False, f"the register stands at epoch {register.epoch}, not {proposal.expected_epoch}", register)
-    if register.in_sync.get(proposal.node) != proposal.incarnation:
         return Decision(
-            False,
-            f"node {proposal.node} with incarnation {proposal.incarnation} is not in the in-sync set {sorted(register.in_sync)}",
-            register,
+            False, f"the register stands at epoch {register.epoch}, not {proposal.expected_epoch}", register
         )
+    if register.in_sync.get(proposal.node) != proposal.incarnation:
+        who = f"node {proposal.node} with incarnation {proposal.incarnation}"
+        return Decision(False, f"{who} is not in the in-sync set {sorted(register.in_sync)}", register)
     if proposal.kind is not ProposalKind.PROMOTE and register.primary != proposal.node:
         return Decision(False, f"node {register.primary} is the primary, not {proposal.node}", register)
     return _granted(register, proposal, register.epoch + 1, _next_in_sync(register, proposal))

@@ -1,0 +1,393 @@
+"""The primary's half of the pair, sans-I/O: events in, effects out. Node and simulator drive this same object.
+
+What it promises: a `Commit(lsn)` is returned only for records that are durable on every node of the in-sync set of this
+primary's epoch; it goes alone only after the witness has recorded so; it lets the backup in only when that holds
+everything that was answered alone. `now` is in seconds of any clock that never goes back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from ftwallet.errors import PeerViolation
+from ftwallet.replication.effects import (
+    Became,
+    Commit,
+    Effect,
+    EndSession,
+    Greet,
+    Propose,
+    ReadBlocks,
+    RecordEpoch,
+    Send,
+    SettleTail,
+    Stop,
+)
+from ftwallet.replication.messages import (
+    Ack,
+    Begin,
+    Blocks,
+    CommitMark,
+    EpochEnd,
+    Hello,
+    HelloReply,
+    Identity,
+    LoggedBlock,
+    Refusal,
+    ToPrimary,
+    common_prefix,
+    cut_history,
+    stranger,
+)
+from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
+from ftwallet.replication.states import ANSWERING, NEEDS_BOTH, PrimaryState, check_primary_move
+
+
+class Timing(NamedTuple):
+    """Seconds. `ack`: a later ack ends the session. `settle`: how long a restarted primary waits for its backup."""
+
+    ack: float = 1.0
+    settle: float = 10.0
+    witness_retry: float = 0.25
+
+
+class Limits(NamedTuple):
+    """`lag`: a backup this few records behind may join. `outstanding`: messages under way to the backup."""
+
+    lag: int = 2048
+    outstanding: int = 32
+
+
+class Session:
+    """What the primary knows of the backup within one stream. `acked_lsn <= sent_lsn <= durable_lsn`."""
+
+    def __init__(self, number: int, opened_at: float) -> None:
+        self.number = number
+        self.peer: Identity | None = None
+        self.streaming = False
+        self.reading = False
+        self.sent_lsn = 0
+        self.acked_lsn = 0
+        self.waiting: deque[tuple[int, float]] = deque([(0, opened_at)])  # (last lsn, sent at) of what is not acked yet
+
+    def took(self, durable_lsn: int) -> None:
+        """An ack arrived."""
+        self.acked_lsn = max(self.acked_lsn, durable_lsn)
+        while self.waiting and self.waiting[0][0] <= durable_lsn:
+            self.waiting.popleft()
+
+
+class Primary:
+    """A node that the witness's register names as primary; build it from the register that granted its start."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        register: Register,
+        *,
+        durable_lsn: int,
+        commit_lsn: int,
+        history: tuple[EpochEnd, ...],
+        now: float,
+        timing: Timing | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.identity = identity
+        self.epoch = register.epoch
+        self.in_sync = dict(register.in_sync)
+        self.durable_lsn = durable_lsn  # of our own log
+        self.commit_lsn = commit_lsn  # commit_lsn <= durable_lsn; while both are needed also <= session.acked_lsn
+        self.history = history
+        self.session: Session | None = None
+        self.refused_epoch = 0
+        self._timing = timing or Timing()
+        self._limits = limits or Limits()
+        self._settle_until = now + self._timing.settle
+        self._ask_again_at: float | None = None
+        alone = self.in_sync == {identity.node: identity.incarnation}
+        self.state = PrimaryState.SOLO if alone else PrimaryState.RECOVERING
+        self.reason = (
+            "the in-sync set is this node alone" if alone else "waiting for the backup to settle the log's tail"
+        )
+
+    # ---- What the shell may ask
+
+    @property
+    def answering(self) -> bool:
+        """Whether new transactions may be appended."""
+        return self.state in ANSWERING
+
+    @property
+    def mode(self) -> str:
+        """Either "paired" or "solo"; empty while nothing is answered."""
+        if self.state is PrimaryState.PAIRED:
+            return "paired"
+        return "solo" if self.answering else ""
+
+    @property
+    def backup_lsn(self) -> int:
+        """What the backup has acked in this session."""
+        return self.session.acked_lsn if self.session else 0
+
+    # ---- Events
+
+    def started(self) -> list[Effect]:
+        """Once, before any other event."""
+        return [RecordEpoch(self.epoch), Became(self.state, self.reason), *self._commit()]
+
+    def durable(self, block: LoggedBlock, now: float) -> list[Effect]:
+        """A block that was appended in an answering state is durable on this node's disk."""
+        self.durable_lsn = block.last_lsn
+        self._remember_epoch(block.epoch, block.last_lsn)
+        effects: list[Effect] = []
+        session = self.session
+        live = session is not None and session.streaming and not session.reading
+        if session and live and session.sent_lsn == block.first_lsn - 1 and self._may_send(session):
+            effects += self._send_blocks(session, (block,), now)
+        elif session and live:
+            effects += self._read_on(session)
+        return effects + self._commit()
+
+    def blocks_read(self, number: int, blocks: tuple[LoggedBlock, ...], now: float) -> list[Effect]:
+        """The answer to ReadBlocks; late ones of an older session are ignored."""
+        session = self.session
+        if session is None or session.number != number:
+            return []
+        session.reading = False
+        effects = self._send_blocks(session, blocks, now) if blocks else []
+        return effects + self._read_on(session)
+
+    def session_opened(self, number: int, now: float) -> list[Effect]:
+        """The stream to the backup stands; `number` grows with every stream of this process."""
+        self.session = Session(number, now)
+        return [Send(Hello(number, self.epoch, self.identity))]
+
+    def session_lost(self, number: int, reason: str) -> list[Effect]:
+        """The stream broke, or FailoverManager gave it up."""
+        if self.session is None or self.session.number != number:
+            return []
+        return self._lose_session(reason)
+
+    def received(self, message: ToPrimary, now: float) -> list[Effect]:
+        """A message of the backup; those of an older session are ignored. Raises PeerViolation."""
+        session = self.session
+        if session is None or message.session != session.number:
+            return []
+        if isinstance(message, Ack):
+            return self._acked(session, message.durable_lsn)
+        if isinstance(message, HelloReply):
+            return self._met(session, message, now)
+        return self._refused(message)
+
+    def greeted(self, number: int, common_lsn: int, chain: bytes, now: float) -> list[Effect]:
+        """The answer to Greet: the stream of blocks may start after `common_lsn`."""
+        session = self.session
+        if session is None or session.number != number or session.peer is None:
+            return []
+        session.sent_lsn = common_lsn
+        session.waiting.append((common_lsn, now))
+        return [Send(Begin(number, self.epoch, common_lsn, chain, self._is_in_sync(session.peer)))]
+
+    def tail_settled(self, common_lsn: int) -> list[Effect]:
+        """The answer to SettleTail: our log ends at `common_lsn` now."""
+        self.durable_lsn = common_lsn
+        self.history = cut_history(self.history, common_lsn)
+        effects = self._become(PrimaryState.PAIRED, f"the log is settled with the backup at lsn {common_lsn}")
+        self.commit_lsn = max(self.commit_lsn, common_lsn)
+        effects.append(Commit(self.commit_lsn))
+        if self.session is None:
+            return effects + self._shrink("the backup went away while the tail was settled")
+        return [*effects, Greet(self.session.number, common_lsn)]
+
+    def witness_answered(self, proposal: Proposal, decision: Decision | None, now: float) -> list[Effect]:
+        """The witness's decision on our proposal; None when it did not answer in time (it may have been granted)."""
+        if proposal.expected_epoch != self.epoch:
+            return []  # the register has been learnt since, by the answer to a later question
+        if decision is None:
+            self._ask_again_at = now + self._timing.witness_retry
+            return []
+        return self._learn(decision.register)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed; call it every 50 ms or so."""
+        effects: list[Effect] = []
+        session = self.session
+        if session and session.waiting and now - session.waiting[0][1] > self._patience():
+            effects += [EndSession(session.number, "late"), *self._lose_session("the backup's ack is late")]
+        if self.state is PrimaryState.RECOVERING and now >= self._settle_until:
+            effects += self._shrink("the backup did not come back in time")
+        if self._ask_again_at is not None and now >= self._ask_again_at:
+            self._ask_again_at = None
+            effects += self._ask()
+        return effects
+
+    def idle_mark(self) -> list[Effect]:
+        """Nothing is under way: tell the backup how far the commit has come."""
+        if self.session is None or not self.session.streaming:
+            return []
+        return [self._mark(self.session)]
+
+    # ---- The session
+
+    def _met(self, session: Session, reply: HelloReply, now: float) -> list[Effect]:
+        refusal = stranger(self.identity, reply.sender)
+        if refusal:
+            raise PeerViolation(refusal)
+        if session.peer is not None:
+            raise PeerViolation("the backup said hello twice in one session")
+        session.peer = reply.sender
+        session.waiting.clear()
+        common = common_prefix(self.history, reply.history)
+        if self.state is PrimaryState.RECOVERING:
+            return self._settle(session, reply, common)
+        return [Greet(session.number, common)]
+
+    def _settle(self, session: Session, reply: HelloReply, common: int) -> list[Effect]:
+        if not self._is_in_sync(reply.sender):
+            shrunk = self._shrink(
+                f"node {reply.sender.node} came back with another data directory than the one in sync"
+            )
+            return [*shrunk, Greet(session.number, common)]
+        if reply.durable_lsn > common:
+            return [Stop(_lost_records(reply, common), fenced=False)]
+        return [
+            *self._become(PrimaryState.SETTLING, f"cutting the tail beyond lsn {common}"),
+            SettleTail(common),
+        ]
+
+    def _is_in_sync(self, peer: Identity) -> bool:
+        return self.in_sync.get(peer.node) == peer.incarnation
+
+    def _acked(self, session: Session, durable_lsn: int) -> list[Effect]:
+        if durable_lsn > session.sent_lsn:
+            raise PeerViolation(f"the backup acked lsn {durable_lsn}, and only {session.sent_lsn} was sent to it")
+        session.streaming = True
+        session.took(durable_lsn)
+        return self._commit() + self._go_on_with(session)
+
+    def _refused(self, refusal: Refusal) -> list[Effect]:
+        self.refused_epoch = max(self.refused_epoch, refusal.epoch)
+        ended = EndSession(refusal.session, refusal.reason)
+        return [ended, *self._lose_session(f"the backup refused: {refusal.reason}")]
+
+    def _lose_session(self, reason: str) -> list[Effect]:
+        self.session = None
+        if self.state in (PrimaryState.PAIRED, PrimaryState.JOINING):
+            return self._shrink(reason)
+        if self.state is PrimaryState.CLOSING_IN:
+            return self._become(PrimaryState.SOLO, reason) + self._commit()
+        return []
+
+    def _may_send(self, session: Session) -> bool:
+        return len(session.waiting) < self._limits.outstanding
+
+    def _send_blocks(self, session: Session, blocks: tuple[LoggedBlock, ...], now: float) -> list[Effect]:
+        session.sent_lsn = blocks[-1].last_lsn
+        session.waiting.append((session.sent_lsn, now))
+        return [Send(Blocks(session.number, self.epoch, blocks))]
+
+    def _read_on(self, session: Session) -> list[Effect]:
+        behind = session.streaming and session.sent_lsn < self.durable_lsn
+        if not behind or session.reading or not self._may_send(session):
+            return []
+        session.reading = True
+        return [ReadBlocks(session.number, session.sent_lsn + 1)]
+
+    def _go_on_with(self, session: Session) -> list[Effect]:
+        return self._read_on(session) + (self._approach(session) if session.streaming else [])
+
+    def _mark(self, session: Session) -> Send:
+        in_sync = session.peer is not None and self._is_in_sync(session.peer)
+        return Send(CommitMark(session.number, self.epoch, self.commit_lsn, in_sync))
+
+    def _patience(self) -> float:
+        # Only an ack that answers wait for is urgent; catching up alone may take its time on a slow disk.
+        return self._timing.ack if self.state in NEEDS_BOTH else 5 * self._timing.ack
+
+    # ---- Committing
+
+    def _commit(self) -> list[Effect]:
+        if self.state is PrimaryState.SOLO:
+            reached = self.durable_lsn
+        elif self.state in NEEDS_BOTH and self.session and self.session.streaming:
+            reached = min(self.durable_lsn, self.session.acked_lsn)
+        else:
+            return []
+        if reached <= self.commit_lsn:
+            return []
+        self.commit_lsn = reached
+        return [Commit(reached)]
+
+    def _approach(self, session: Session) -> list[Effect]:
+        """Catch up before growing: stop answering alone at a lag of one batch, ask for the join when it is gone."""
+        effects: list[Effect] = []
+        if self.state is PrimaryState.SOLO and self.durable_lsn - session.acked_lsn <= self._limits.lag:
+            effects += self._become(PrimaryState.CLOSING_IN, "the backup has nearly caught up")
+        if self.state is PrimaryState.CLOSING_IN and session.acked_lsn >= self.commit_lsn:
+            effects += self._become(PrimaryState.JOINING, "the backup holds all that was answered alone")
+            effects += self._ask()
+        return effects
+
+    # ---- The witness
+
+    def _shrink(self, reason: str) -> list[Effect]:
+        return self._become(PrimaryState.SHRINKING, reason) + self._ask()
+
+    def _ask(self) -> list[Effect]:
+        me = self.identity
+        if self.state is PrimaryState.SHRINKING:
+            return [Propose(Proposal(ProposalKind.SHRINK, me.node, me.incarnation, self.epoch))]
+        if self.state is PrimaryState.JOINING and self.session and self.session.peer:
+            peer = self.session.peer
+            return [
+                Propose(Proposal(ProposalKind.GROW, me.node, me.incarnation, self.epoch, peer.node, peer.incarnation))
+            ]
+        return []
+
+    def _learn(self, register: Register) -> list[Effect]:
+        """Adopt what the register says: our proposal granted, an older one whose answer was lost, or our end."""
+        me = self.identity
+        if register.primary != me.node or register.in_sync.get(me.node) != me.incarnation:
+            return [
+                Stop(
+                    f"the witness says that node {register.primary} leads in epoch {register.epoch}",
+                    fenced=True,
+                )
+            ]
+        effects: list[Effect] = []
+        if register.epoch != self.epoch:
+            self.epoch, self.in_sync = register.epoch, dict(register.in_sync)
+            effects.append(RecordEpoch(self.epoch))
+        return effects + self._act_on_in_sync()
+
+    def _act_on_in_sync(self) -> list[Effect]:
+        alone = len(self.in_sync) == 1
+        if self.state is PrimaryState.SHRINKING and alone:
+            effects = self._become(PrimaryState.SOLO, f"{self.reason}; the witness recorded in_sync = itself")
+            return effects + self._commit() + (self._go_on_with(self.session) if self.session else [])
+        peer = self.session.peer if self.session else None
+        if self.state is PrimaryState.JOINING and self.session and peer and self._is_in_sync(peer):
+            return [
+                *self._become(PrimaryState.PAIRED, "the backup joined the in-sync set"),
+                self._mark(self.session),
+            ]
+        return self._ask()
+
+    # ---- Bookkeeping
+
+    def _become(self, state: PrimaryState, reason: str) -> list[Effect]:
+        check_primary_move(self.state, state)
+        self.state, self.reason, self._ask_again_at = state, reason, None
+        return [Became(state, reason)]
+
+    def _remember_epoch(self, epoch: int, last_lsn: int) -> None:
+        kept = self.history[:-1] if self.history and self.history[-1].epoch == epoch else self.history
+        self.history = (*kept, EpochEnd(epoch, last_lsn))
+
+
+def _lost_records(reply: HelloReply, common: int) -> str:
+    return (
+        f"node {reply.sender.node} holds records up to lsn {reply.durable_lsn}, this primary's log has lost those after "
+        f"lsn {common}: it must not lead. Nothing was changed; keep both data directories and repair this one"
+    )
