@@ -1,0 +1,73 @@
+"""Bodies of the answers that are no problems: compact JSON, exactly the contract's keys in its order, exact digits.
+
+Amounts are written as JSON numbers from integers of minor units; no float is anywhere on the way, which is why the
+bodies are put together by hand.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from ftwallet.ledger.money import format_amount
+from ftwallet.ledger.outcomes import Status, Transaction, message
+
+HEALTHY: Final = b'{"status":"healthy"}'
+INITIALIZING: Final = b'{"status":"initializing"}'
+
+_encode: Final = msgspec.json.Encoder().encode
+_BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def movement_body(transaction: Transaction, exponent: int) -> bytes:
+    """Body of a deposit or withdrawal that was done."""
+    sentence = message(transaction.kind, transaction.code, transaction.amount, exponent, transaction.limit)
+    return b'{"success":true,"message":%b,"new_balance":%b,"transaction_id":%b}' % (
+        _encode(sentence),
+        _number(transaction.new_balance, exponent),
+        _encode(transaction.transaction_id),
+    )
+
+
+def balance_body(balance: int, exponent: int) -> bytes:
+    """Body of a balance, in minor units."""
+    return b'{"success":true,"balance":%b,"message":"Balance retrieved"}' % _number(balance, exponent)
+
+
+def transaction_body(transaction: Transaction, exponent: int) -> bytes:
+    """Body of what is known of a transaction; null where it is not known, or not yet."""
+    pending = transaction.status is Status.PENDING
+    kind = transaction.kind
+    sentence = message(kind, transaction.code, transaction.amount, exponent, transaction.limit)
+    return (
+        b'{"transaction_id":%b,"status":%b,"success":%b,"message":%b,"type":%b,"account_id":%b,"amount":%b,'
+        b'"new_balance":%b,"lsn":%b,"epoch":%b,"time":%b}'
+    ) % (
+        _encode(transaction.transaction_id),
+        _encode(transaction.status.value),
+        _encode(None if pending else transaction.success),
+        _encode(None if pending else sentence),
+        _encode(None if kind is None else kind.name.lower()),
+        _encode(transaction.account_id),
+        _number(transaction.amount, exponent),
+        _number(None if pending else transaction.new_balance, exponent),
+        _positive(transaction.lsn),
+        _positive(transaction.epoch),
+        _encode(_rfc3339(transaction.time_us) if transaction.time_us > 0 else None),
+    )
+
+
+def _number(minor: int | None, exponent: int) -> bytes:
+    return b"null" if minor is None else format_amount(minor, exponent).encode("ascii")
+
+
+def _positive(number: int) -> bytes:
+    """An lsn or an epoch; both begin at 1, so 0 means that there is none yet."""
+    return b"%d" % number if number > 0 else b"null"
+
+
+def _rfc3339(time_us: int) -> str:
+    moment = _BEGINNING_OF_TIME + timedelta(microseconds=time_us)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

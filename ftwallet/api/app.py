@@ -1,0 +1,154 @@
+"""The ASGI application of a node: FastAPI declares every call, the hot path serves the busy ones in front of it.
+
+Every answer is JSON, also the ones that FastAPI and Starlette would give by themselves (404, 405, validation): those
+are problem documents like all others. The interactive pages are left off, because they load their assets from other
+people's servers; `/openapi.json` is whole, with an example of every answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ftwallet import __version__
+from ftwallet.api import describe, problems, schemas
+from ftwallet.api.decode import FieldError, Malformed
+from ftwallet.api.handlers import Handler, Handlers
+from ftwallet.api.hot import answered, with_hot_path
+from ftwallet.api.problems import ProblemType
+from ftwallet.api.reply import JSON, Reply, framed
+from ftwallet.wallet import Wallet
+
+_TRANSACTIONS = b"/transactions/"
+
+
+def build_app(wallet: Wallet, *, max_body_bytes: int = 16_384) -> ASGIApp:
+    """The REST application over a wallet; bodies longer than `max_body_bytes` are refused before they are parsed."""
+    handlers = Handlers(wallet)
+    hot = {"/deposit": handlers.deposit, "/withdraw": handlers.withdraw, "/balance": handlers.balance}
+    return with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes)), hot, max_body_bytes)
+
+
+def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
+    """Every call as a FastAPI route, for the OpenAPI document and for all that is not on the hot path."""
+    app = _Application(
+        title="FT-Wallet",
+        version=__version__,
+        description=describe.OVERVIEW,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_exception_handler(Exception, _internal_error)
+
+    def post(path: str, handler: Handler, **documented: Any) -> None:
+        async def call(request: Request) -> Response:
+            return _response(await answered(handler, request.scope["headers"], request.receive, max_body_bytes))
+
+        app.add_api_route(path, call, methods=["POST"], response_model=None, name=path.strip("/"), **documented)
+
+    post("/deposit", handlers.deposit, **describe.deposit())
+    post("/withdraw", handlers.withdraw, **describe.withdraw())
+    post("/balance", handlers.balance, **describe.balance())
+
+    @app.get("/transactions/{transaction_id:path}", response_model=None, **describe.transaction())
+    async def transaction(transaction_id: str, request: Request) -> Response:
+        return _response(await handlers.transaction(_raw_transaction_id(request.scope, transaction_id)))
+
+    @app.get("/health", response_model=None, **describe.health())
+    async def health() -> Response:
+        return _response(await handlers.health())
+
+    @app.get("/", response_model=None, include_in_schema=False)
+    async def index() -> Response:
+        return _response(framed(200, JSON, describe.INDEX, []))
+
+    return app
+
+
+class _Application(FastAPI):
+    """FastAPI, plus the schemas that the descriptions of our calls refer to."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas.SCHEMAS)
+        return document
+
+
+class _NoResponse(Response):
+    """The client is gone: nothing is sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+
+def _response(reply: Reply | None) -> Response:
+    if reply is None:
+        return _NoResponse()
+    status, headers, body = reply
+    response = Response(body, status)
+    response.raw_headers = headers
+    return response
+
+
+def _raw_transaction_id(scope: Scope, decoded: str) -> bytes:
+    """The id as the client wrote it: servers decode a path with replacement characters, which could name another id."""
+    _, found, raw = scope.get("raw_path", b"").partition(b"?")[0].partition(_TRANSACTIONS)
+    return unquote_to_bytes(raw) if found else decoded.encode("utf-8", "surrogateescape")
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals as problem documents; OPTIONS is answered from what its 405 knows."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == ProblemType.NO_SUCH_PATH.status:
+        return _response(problems.problem(ProblemType.NO_SUCH_PATH, "No such path: /openapi.json lists what there is"))
+    if error.status_code == ProblemType.METHOD_NOT_ALLOWED.status:
+        return _other_method(request.method, (error.headers or {}).get("Allow", ""))
+    return _response(problems.problem(ProblemType.BAD_REQUEST, str(error.detail)))
+
+
+def _other_method(method: str, allow: str) -> Response:
+    allow = ", ".join([*allow.split(", "), *(["HEAD"] if "GET" in allow else []), "OPTIONS"])
+    header = (b"allow", allow.encode("ascii"))
+    if method == "OPTIONS":
+        return _response((204, [header], b""))
+    detail = f"Method {method} is not allowed here, only {allow}"
+    return _response(problems.problem(ProblemType.METHOD_NOT_ALLOWED, detail, headers=[header]))
+
+
+async def _validation_problem(request: Request, error: Exception) -> Response:
+    """FastAPI's own validation, should a route ever declare what its handler does not check itself."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    fields = [FieldError(".".join(map(str, item["loc"])), str(item["msg"])) for item in error.errors()]
+    return _response(problems.malformed(Malformed(fields)))
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """A bug; the server logs it, since Starlette raises it again once this is sent."""
+    return _response(problems.internal_error())
+
+
+def _head_like_get(app: ASGIApp) -> ASGIApp:
+    """Answer HEAD as GET would be, without the body."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_headers(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await app({**scope, "method": "GET"}, receive, send_headers)
+        else:
+            await app(scope, receive, send)
+
+    return wrapped

@@ -1,0 +1,283 @@
+"""Request bodies into typed values, exactly and strictly.
+
+What is checked, in this order: the size (in `hot.py`, before anything is parsed), the form of the JSON, its fields, the
+ids, the agreement of `transaction_id` with the Idempotency-Key header, the form of the amount; all of these are 422 and
+are told together, field by field. Then the rules of amounts (400), then it is the wallet's turn. So a malformed request
+never uses up an id.
+
+There are two ways through. The fast one (msgspec) only ever says yes; whatever it does not take at once goes the slow
+way, which is the definition of what is accepted and says all that is wrong. Amounts are taken as text by both, and
+never pass through a binary float.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from ftwallet.errors import ClientError
+from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
+from ftwallet.ledger.money import AmountError, AmountProblem, parse_amount
+
+if TYPE_CHECKING:
+    from ftwallet.ledger.rules import Rules
+
+Headers = Iterable[tuple[bytes, bytes]]
+"""Request headers as ASGI has them: names in lower case."""
+
+MovementFields = tuple[str, int, str]
+"""account_id, amount in minor units, transaction_id."""
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+_MOVEMENT_FIELDS: Final = ("account_id", "amount", "transaction_id")
+_BALANCE_FIELDS: Final = ("account_id",)
+_ID_QUOTES: Final = 4
+_AMOUNT_QUOTES: Final = 2
+_MAX_UNKNOWN: Final = 8
+_MAX_NAME: Final = 64
+
+
+class FieldError(NamedTuple):
+    """What is wrong with one field; `detail` is the rest of a sentence that begins with the field's name."""
+
+    field: str
+    detail: str
+
+
+class Malformed(ClientError):
+    """A request that is not well-formed: `errors`, field by field."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{field} {detail}" for field, detail in self.errors))
+
+
+class AmountRefused(ClientError):
+    """A well-formed request whose amount breaks a rule of amounts; its id is not used up."""
+
+    def __init__(self, error: AmountError, transaction_id: str) -> None:
+        super().__init__(error.detail)
+        self.code = error.code
+        self.detail = error.detail
+        self.transaction_id = transaction_id
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """Return the raw value of the Idempotency-Key header, None without one; raises Malformed when there are several.
+
+    Bytes that are not UTF-8 come out as characters that no id may have, so that the check of ids refuses them.
+    """
+    values = [value for name, value in headers if name == b"idempotency-key"]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Malformed([FieldError(IDEMPOTENCY_KEY, "is given more than once")])
+    return values[0].decode("utf-8", "surrogateescape")
+
+
+def decode_movement(body: bytes, key: str | None, rules: Rules) -> MovementFields:
+    """Read a deposit or a withdrawal; `key` is the Idempotency-Key. Raises Malformed or AmountRefused."""
+    return decode_movement_fast(body, key, rules) or decode_movement_slowly(body, key, rules)
+
+
+def decode_balance(body: bytes) -> str:
+    """Read the account id of a balance request. Raises Malformed."""
+    return decode_balance_fast(body) or decode_balance_slowly(body)
+
+
+def decode_transaction_id(raw: bytes) -> str:
+    """Read the transaction id of a path, percent-decoded already. Raises Malformed."""
+    transaction_id = raw.decode("utf-8", "surrogateescape")
+    problem = transaction_id_problem(transaction_id)
+    if problem:
+        raise Malformed([FieldError("transaction_id", problem)])
+    return transaction_id
+
+
+# The fast way. msgspec silently takes the last of duplicate keys; a body without a backslash has a duplicate (or a string
+# too many) exactly when its quotation marks are more than those of the expected keys and string values.
+
+
+class _Movement(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    account_id: str
+    amount: msgspec.Raw
+    transaction_id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Balance(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    account_id: str
+
+
+_decode_movement: Final = msgspec.json.Decoder(_Movement).decode
+_decode_balance: Final = msgspec.json.Decoder(_Balance).decode
+
+
+def decode_movement_fast(body: bytes, key: str | None, rules: Rules) -> MovementFields | None:
+    """Read a movement that is right in every respect; None says nothing but that the slow way must look at it."""
+    try:
+        movement = _decode_movement(body)
+        text = bytes(movement.amount).decode("ascii")
+        quotes = _ID_QUOTES + _AMOUNT_QUOTES
+        if text[0] == '"':
+            text = text[1:-1]
+            quotes += 2
+        amount = parse_amount(text, rules.exponent, rules.max_amount)
+    except (ValueError, RecursionError, AmountError):
+        return None
+    transaction_id = movement.transaction_id
+    if transaction_id is msgspec.UNSET:
+        transaction_id = key or ""
+    else:
+        quotes += _ID_QUOTES
+        if key is not None and key != transaction_id:
+            return None
+    if body.count(b'"') != quotes or b"\\" in body:
+        return None
+    if account_id_problem(movement.account_id) or transaction_id_problem(transaction_id):
+        return None
+    return movement.account_id, amount, transaction_id
+
+
+def decode_balance_fast(body: bytes) -> str | None:
+    """Read a balance request that is right in every respect; None says that the slow way must look at it."""
+    try:
+        account_id = _decode_balance(body).account_id
+    except (ValueError, RecursionError):
+        return None
+    if body.count(b'"') != _ID_QUOTES or b"\\" in body or account_id_problem(account_id):
+        return None
+    return account_id
+
+
+# The slow way: the definition of what is accepted.
+
+
+class _Number(str):
+    """The text of a JSON number."""
+
+    __slots__ = ()
+
+
+class _Constant(str):
+    """NaN, Infinity or -Infinity: Python's json reads them, JSON does not have them."""
+
+    __slots__ = ()
+
+
+class _Object(list[tuple[str, object]]):
+    """A JSON object with its fields as they were written, duplicates included."""
+
+
+def decode_movement_slowly(body: bytes, key: str | None, rules: Rules) -> MovementFields:
+    """Read a movement and say all that is wrong with it. Raises Malformed or AmountRefused."""
+    fields, errors = _fields(body, _MOVEMENT_FIELDS, optional="" if key is None else "transaction_id")
+    if "account_id" in fields:
+        _check_id(errors, "account_id", fields["account_id"])
+    if "transaction_id" in fields:
+        _check_id(errors, "transaction_id", fields["transaction_id"])
+    if key is not None:
+        _check_key(errors, key, fields.get("transaction_id", key))
+    amount: int | AmountError = 0
+    if "amount" in fields:
+        amount = _amount(errors, fields["amount"], rules)
+    if errors:
+        raise Malformed(errors)
+    transaction_id = str(fields.get("transaction_id", key))
+    if isinstance(amount, AmountError):
+        raise AmountRefused(amount, transaction_id)
+    return str(fields["account_id"]), amount, transaction_id
+
+
+def decode_balance_slowly(body: bytes) -> str:
+    """Read a balance request and say all that is wrong with it. Raises Malformed."""
+    fields, errors = _fields(body, _BALANCE_FIELDS)
+    if "account_id" in fields:
+        _check_id(errors, "account_id", fields["account_id"])
+    if errors:
+        raise Malformed(errors)
+    return str(fields["account_id"])
+
+
+def _fields(body: bytes, known: Sequence[str], optional: str = "") -> tuple[dict[str, object], list[FieldError]]:
+    """Split a body into the values of known fields and what is wrong with the set of fields."""
+    values: dict[str, object] = {}
+    repeated: dict[str, None] = {}
+    unknown: dict[str, None] = {}
+    for name, value in _object(body):
+        if name not in known:
+            unknown[name] = None
+        elif name in values:
+            repeated[name] = None
+        else:
+            values[name] = value
+    errors = [FieldError(name, "is missing") for name in known if name not in values and name != optional]
+    errors += [FieldError(name, "is given more than once") for name in repeated]
+    errors += [FieldError(_printable(name), "is not a field of this request") for name in list(unknown)[:_MAX_UNKNOWN]]
+    return {name: value for name, value in values.items() if name not in repeated}, errors
+
+
+def _object(body: bytes) -> _Object:
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_Object,
+            parse_float=_Number,
+            parse_int=_Number,
+            parse_constant=_Constant,
+        )
+    except UnicodeDecodeError as error:
+        raise _bad_body(f"is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _bad_body(f"is not JSON: {error.msg} at character {error.pos}" if body else "is empty") from None
+    except RecursionError:
+        raise _bad_body("is nested too deep") from None
+    if not isinstance(value, _Object):
+        raise _bad_body("must be a JSON object")
+    return value
+
+
+def _bad_body(detail: str) -> Malformed:
+    return Malformed([FieldError("body", detail)])
+
+
+def _check_id(errors: list[FieldError], field: str, value: object) -> None:
+    problem: str | None
+    if not isinstance(value, str) or isinstance(value, _Number | _Constant):
+        problem = "must be a string"
+    else:
+        problem = account_id_problem(value) if field == "account_id" else transaction_id_problem(value)
+    if problem:
+        errors.append(FieldError(field, problem))
+
+
+def _check_key(errors: list[FieldError], key: str, transaction_id: object) -> None:
+    problem = transaction_id_problem(key)
+    if problem:
+        errors.append(FieldError(IDEMPOTENCY_KEY, problem))
+    elif transaction_id != key:
+        errors.append(FieldError("transaction_id", f"differs from the {IDEMPOTENCY_KEY} header"))
+
+
+def _amount(errors: list[FieldError], value: object, rules: Rules) -> int | AmountError:
+    """Return the amount, or the rule that it breaks; a wrong form goes to `errors`."""
+    if isinstance(value, _Constant):
+        errors.append(FieldError("amount", f"must be a finite number, not {value}"))
+    elif not isinstance(value, str):
+        errors.append(FieldError("amount", "must be a number, or a string that holds one"))
+    else:
+        try:
+            return parse_amount(value, rules.exponent, rules.max_amount)
+        except AmountError as error:
+            if error.code is not AmountProblem.SYNTAX:
+                return error
+            errors.append(FieldError("amount", "must be a decimal number, written as in JSON"))
+    return 0
+
+
+def _printable(name: str) -> str:
+    """A field's name as the caller wrote it, made fit for an answer: lone surrogates cannot even be encoded."""
+    name = name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…"
+    return name if name and name.isprintable() else ascii(name)

@@ -1,0 +1,202 @@
+"""What the OpenAPI document says of each call: its request, its answers, and an example of each.
+
+The examples are made by the code that answers, so they cannot drift away from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from ftwallet.api import answers, problems
+from ftwallet.api.decode import IDEMPOTENCY_KEY, AmountRefused, FieldError, Malformed
+from ftwallet.api.reply import Reply
+from ftwallet.api.schemas import REPLAYED, RETRY_AFTER, STANDING, TRANSACTION_ID, Described
+from ftwallet.ledger.money import AmountError, AmountProblem
+from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+from ftwallet.wallet import Answer, Unavailable
+
+OVERVIEW: Final = """A wallet ledger that loses no money when anything dies.
+
+Amounts are exact: JSON numbers, or strings in JSON number grammar, never read through a binary float. A 200 means that
+the transaction is durable on every node that must hold it, and executed. An answer of 5xx, or none at all, means in
+doubt: send the request again **with the same `transaction_id`**, which tells what happened without doing it twice.
+"""
+
+INDEX: Final = b'{"name":"FT-Wallet","openapi":"/openapi.json","health":"/health"}'
+
+Examples = Mapping[str, Reply]
+"""Replies, each under its name."""
+
+_ID: Final = "3b241101-e2bb-4255-8caf-4136c566a962"
+_EXPONENT: Final = 2
+_JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"
+_OVER: Final = AmountError(AmountProblem.OVER_LIMIT, "Amount is over the limit of 10000000000000000.0")
+
+
+def deposit() -> Described:
+    """Arguments of the deposit's route."""
+    refusals = {
+        **_amount_refusals(),
+        "Balance over the limit": problems.refused(
+            _answer(Kind.DEPOSIT, 100_050, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), _EXPONENT
+        ),
+    }
+    return _movement("Put money into an account", _done(Kind.DEPOSIT, 100_050, 100_050), refusals)
+
+
+def withdraw() -> Described:
+    """Arguments of the withdrawal's route."""
+    refusals = {
+        **_amount_refusals(),
+        "Not enough money": problems.refused(
+            _answer(Kind.WITHDRAW, 25_050, OutcomeCode.INSUFFICIENT_BALANCE), _EXPONENT
+        ),
+        "Unknown account": problems.refused(_answer(Kind.WITHDRAW, 25_050, OutcomeCode.ACCOUNT_NOT_FOUND), _EXPONENT),
+    }
+    return _movement("Take money out of an account", _done(Kind.WITHDRAW, 25_050, 75_000), refusals)
+
+
+def balance() -> Described:
+    """Arguments of the balance's route."""
+    return {
+        "summary": "Balance of an account",
+        "responses": {
+            **_success("Balance", {"Balance": answers.balance_body(75_000, _EXPONENT)}, STANDING),
+            **_problems(
+                {
+                    "Unknown account": problems.account_not_found([]),
+                    **_malformed("account_id", "is missing"),
+                    "Body too long": problems.body_too_long(16_384),
+                    **_read_faults(),
+                }
+            ),
+        },
+        "openapi_extra": {"requestBody": _body("BalanceRequest", {"Balance": {"account_id": "user123"}})},
+    }
+
+
+def transaction() -> Described:
+    """Arguments of the transaction look-up's route."""
+    done = _done(Kind.DEPOSIT, 100_050, 100_050)
+    rolled_back = done._replace(code=OutcomeCode.ROLLED_BACK, new_balance=None, status=Status.ROLLED_BACK)
+    found = {
+        "Done": done,
+        "Refused": _answer(Kind.WITHDRAW, 25_050, OutcomeCode.INSUFFICIENT_BALANCE).transaction,
+        "Under way": done._replace(status=Status.PENDING),
+        "Rolled back by recovery": rolled_back,
+    }
+    bodies = {name: answers.transaction_body(each, _EXPONENT) for name, each in found.items()}
+    return {
+        "summary": "What became of a transaction",
+        "responses": {
+            **_success("Transaction", bodies, STANDING),
+            **_problems(
+                {
+                    "Unknown transaction": problems.transaction_not_found(_ID, []),
+                    **_malformed("transaction_id", "must have printable characters only"),
+                    **_read_faults(),
+                }
+            ),
+        },
+    }
+
+
+def health() -> Described:
+    """Arguments of the health's route."""
+    starting = _success("Health", {"Starting, recovering or without a primary": answers.INITIALIZING}, RETRY_AFTER)
+    return {
+        "summary": "Whether the wallet serves",
+        "responses": {
+            **_success("Health", {"Serving": answers.HEALTHY}, {}),
+            503: {**starting[200], "description": "Not serving yet"},
+        },
+    }
+
+
+def _movement(summary: str, done: Transaction, refusals: Examples) -> Described:
+    replies = {
+        **refusals,
+        **_malformed("amount", "must be a decimal number, written as in JSON"),
+        "Transaction id used before with another body": problems.id_reused(_ID, "amount"),
+        "Body too long": problems.body_too_long(16_384),
+        "Not begun": problems.unavailable(Unavailable("The disk is full", in_doubt=False), _ID),
+        "In doubt": problems.unavailable(Unavailable("No outcome within 5 s", in_doubt=True), _ID),
+        "A bug": problems.internal_error(),
+    }
+    key = {"name": IDEMPOTENCY_KEY, "in": "header", "required": False, "schema": TRANSACTION_ID}
+    body = {"account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
+    examples = {"A number": body, "A string": {**body, "amount": "1000.50"}}
+    return {
+        "summary": summary,
+        "responses": {
+            **_success("MovementDone", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED}),
+            **_problems(replies),
+        },
+        "openapi_extra": {"parameters": [key], "requestBody": _body("Movement", examples)},
+    }
+
+
+def _amount_refusals() -> Examples:
+    errors = {
+        "Zero or negative": AmountError(AmountProblem.NOT_POSITIVE, "Amount must be positive"),
+        "Too many decimals": AmountError(AmountProblem.TOO_MANY_DECIMALS, "Amount has more than 2 decimal places"),
+        "Amount over the limit": _OVER,
+    }
+    return {name: problems.amount_refused(AmountRefused(error, _ID)) for name, error in errors.items()}
+
+
+def _malformed(field: str, detail: str) -> Examples:
+    return {"Malformed": problems.malformed(Malformed([FieldError(field, detail)]))}
+
+
+def _read_faults() -> Examples:
+    return {
+        "Not serving": problems.unavailable(Unavailable("The wallet is starting", in_doubt=False), None),
+        "A bug": problems.internal_error(),
+    }
+
+
+def _answer(kind: Kind, amount: int, code: OutcomeCode, limit: int | None = None) -> Answer:
+    transaction = Transaction(
+        _ID, kind, "user123", amount, code, None, 12, 3, 1_700_000_000_123_456, Status.COMMITTED, limit
+    )
+    return Answer(transaction, replayed=False, mode="paired")
+
+
+def _done(kind: Kind, amount: int, new_balance: int) -> Transaction:
+    return _answer(kind, amount, OutcomeCode.OK).transaction._replace(new_balance=new_balance)
+
+
+def _success(schema: str, bodies: Mapping[str, bytes], headers: Described) -> dict[int | str, Described]:
+    content = _content(schema, {name: json.loads(body) for name, body in bodies.items()})
+    return {200: {"description": "Done", "headers": headers, "content": {_JSON: content}}}
+
+
+def _problems(replies: Examples) -> dict[int | str, Described]:
+    """One response a status, with all of its examples."""
+    examples: dict[int, Described] = {}
+    for name, (status, _, body) in replies.items():
+        examples.setdefault(status, {})[name] = json.loads(body)
+    return {
+        status: {
+            "description": "; ".join(named),
+            "headers": RETRY_AFTER if status == 503 else {},
+            "content": {_PROBLEM: _content("Problem", named)},
+        }
+        for status, named in sorted(examples.items())
+    }
+
+
+def _content(schema: str, examples: Described) -> Described:
+    return {
+        "schema": {"$ref": f"#/components/schemas/{schema}"},
+        "examples": {name: {"value": example} for name, example in examples.items()},
+    }
+
+
+def _body(schema: str, examples: Described) -> Described:
+    return {"required": True, "content": {_JSON: _content(schema, examples)}}

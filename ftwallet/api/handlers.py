@@ -1,0 +1,108 @@
+"""The calls themselves, as coroutines from headers and a body to a reply; the hot path and FastAPI's routes share them.
+
+A request is checked in the order that `decode.py` gives, and only then shown to the wallet. The wallet keeps the
+request's time-out: nothing here waits for anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from ftwallet.api import problems
+from ftwallet.api.answers import HEALTHY, INITIALIZING, balance_body, movement_body, transaction_body
+from ftwallet.api.decode import (
+    AmountRefused,
+    Headers,
+    Malformed,
+    decode_balance,
+    decode_movement,
+    decode_transaction_id,
+    idempotency_key,
+)
+from ftwallet.api.reply import JSON, Header, Reply, framed, standing
+from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.wallet import Unavailable, Wallet
+
+Handler = Callable[[Headers, bytes], Awaitable[Reply]]
+"""Request headers (names in lower case) and a whole body in, a reply out."""
+
+_OK: Final = OutcomeCode.OK
+
+
+class Handlers:
+    """The calls on one wallet; `deposit`, `withdraw` and `balance` are Handlers."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self._wallet = wallet
+        self.deposit: Handler = partial(self._move, Kind.DEPOSIT)
+        self.withdraw: Handler = partial(self._move, Kind.WITHDRAW)
+
+    async def _move(self, kind: Kind, headers: Headers, body: bytes) -> Reply:
+        rules = self._wallet.rules
+        try:
+            account_id, amount, transaction_id = decode_movement(body, idempotency_key(headers), rules)
+        except Malformed as error:
+            return problems.malformed(error)
+        except AmountRefused as error:
+            return problems.amount_refused(error)
+        try:
+            answer = await self._wallet.submit(kind, account_id, amount, transaction_id)
+        except Unavailable as error:
+            return problems.unavailable(error, transaction_id)
+        transaction = answer.transaction
+        if answer.differs is not None:
+            return problems.id_reused(transaction_id, answer.differs)
+        if transaction.code != _OK:
+            return problems.refused(answer, rules.exponent)
+        where = standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed)
+        return framed(200, JSON, movement_body(transaction, rules.exponent), where)
+
+    async def balance(self, headers: Headers, body: bytes) -> Reply:
+        """Balance of one account."""
+        try:
+            account_id = decode_balance(body)
+        except Malformed as error:
+            return problems.malformed(error)
+        wallet = self._wallet
+        if not wallet.ready:
+            return _not_serving()
+        balance = wallet.balance(account_id)
+        where = self._read_standing()
+        if balance is None:
+            return problems.account_not_found(where)
+        return framed(200, JSON, balance_body(balance, wallet.rules.exponent), where)
+
+    async def transaction(self, raw_id: bytes) -> Reply:
+        """What is known of one transaction; `raw_id` is its id as bytes, percent-decoded."""
+        try:
+            transaction_id = decode_transaction_id(raw_id)
+        except Malformed as error:
+            return problems.malformed(error)
+        wallet = self._wallet
+        if not wallet.ready:
+            return _not_serving()
+        transaction = wallet.find(transaction_id)
+        where = self._read_standing()
+        if transaction is None:
+            return problems.transaction_not_found(transaction_id, where)
+        return framed(200, JSON, transaction_body(transaction, wallet.rules.exponent), where)
+
+    async def health(self) -> Reply:
+        """Whether this node is the primary and serves."""
+        if self._wallet.ready:
+            return framed(200, JSON, HEALTHY, [])
+        return framed(503, JSON, INITIALIZING, [(b"retry-after", b"1")])
+
+    def _read_standing(self) -> list[Header]:
+        """Headers of a read: the lsn that it was made at."""
+        wallet = self._wallet
+        return standing(wallet.applied_lsn, wallet.epoch, wallet.mode)
+
+
+def _not_serving() -> Reply:
+    return problems.unavailable(
+        Unavailable("The wallet is starting, recovering or without a primary", in_doubt=False), transaction_id=None
+    )

@@ -1,0 +1,125 @@
+"""Schemas and headers of the OpenAPI document, written by hand: what is accepted is decided in `decode.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ftwallet.api.decode import IDEMPOTENCY_KEY
+from ftwallet.api.problems import ProblemType
+from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS
+from ftwallet.ledger.outcomes import Status
+
+Described = dict[str, Any]
+"""A piece of an OpenAPI document."""
+
+_STRING: Final = {"type": "string"}
+_AMOUNT: Final = {"type": "number", "description": "Exact decimal digits; read it as a decimal, not as a float."}
+
+
+def _nullable(schema: Mapping[str, Any]) -> Described:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _object(properties: Described, required: list[str] | None = None) -> Described:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+def _id(description: str, pattern: str) -> Described:
+    return {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ID_CHARACTERS,
+        "pattern": pattern,
+        "description": f"{description}; printable characters only.",
+    }
+
+
+_ACCOUNT_ID: Final = _id(
+    "The account, made by its first deposit; no leading `@`", r"^[^@\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+)
+TRANSACTION_ID: Final = _id(
+    f"Unique for the transaction, and the same for every retry of it. The {IDEMPOTENCY_KEY} header may stand in for it",
+    r"^[^\x00-\x1f\x7f]+$",
+)
+
+SCHEMAS: Final[Described] = {
+    "Movement": _object(
+        {
+            "account_id": _ACCOUNT_ID,
+            "amount": {
+                "description": "Positive, with no more decimals than the currency has. Trailing zeros never count.",
+                "oneOf": [
+                    {"type": "number", "exclusiveMinimum": 0},
+                    {"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"},
+                ],
+            },
+            "transaction_id": TRANSACTION_ID,
+        },
+        required=["account_id", "amount"],
+    ),
+    "BalanceRequest": _object({"account_id": _ACCOUNT_ID}),
+    "MovementDone": _object(
+        {
+            "success": {"const": True},
+            "message": _STRING,
+            "new_balance": _nullable(_AMOUNT),
+            "transaction_id": _STRING,
+        }
+    ),
+    "Balance": _object({"success": {"const": True}, "balance": _AMOUNT, "message": _STRING}),
+    "Transaction": _object(
+        {
+            "transaction_id": _STRING,
+            "status": {"enum": [status.value for status in Status]},
+            "success": {"type": ["boolean", "null"], "description": "null while it is PENDING."},
+            "message": _nullable(_STRING),
+            "type": {**_nullable(_STRING), "description": "null where its body is not known."},
+            "account_id": _nullable(_STRING),
+            "amount": _nullable(_AMOUNT),
+            "new_balance": _nullable(_AMOUNT),
+            "lsn": {"type": ["integer", "null"]},
+            "epoch": {"type": ["integer", "null"]},
+            "time": {"type": ["string", "null"], "format": "date-time"},
+        }
+    ),
+    "Health": _object({"status": {"enum": ["healthy", "initializing"]}}),
+    "Problem": _object(
+        {
+            "type": {"enum": [kind.uri for kind in ProblemType]},
+            "title": _STRING,
+            "status": {"type": "integer"},
+            "detail": {**_STRING, "description": "A sentence for a person."},
+            "transaction_id": _STRING,
+            "errors": {"type": "array", "items": _object({"field": _STRING, "detail": _STRING})},
+            "retry_after": {"type": "integer", "description": "Seconds."},
+        },
+        required=["type", "title", "status", "detail"],
+    ),
+}
+
+STANDING: Final[Described] = {
+    "FTWallet-LSN": {
+        "schema": {"type": "integer"},
+        "required": True,
+        "description": "Number of the transaction's record in the log; for a read, of the last record that it saw.",
+    },
+    "FTWallet-Epoch": {"schema": {"type": "integer"}, "required": True},
+    "FTWallet-Durability": {
+        "schema": {"enum": ["replicated", "solo"]},
+        "required": True,
+        "description": "Whether the log was on both nodes when this was answered.",
+    },
+}
+REPLAYED: Final[Described] = {
+    "Idempotent-Replayed": {
+        "schema": {"const": "true"},
+        "description": "There when the transaction had been asked for before.",
+    }
+}
+RETRY_AFTER: Final[Described] = {"Retry-After": {"schema": {"type": "integer"}, "required": True}}
