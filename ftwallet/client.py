@@ -1,0 +1,410 @@
+"""The wallet for Python programs: calls that are tried again, under one transaction id, until their outcome is known.
+
+Whatever dies between this program and the ledger, a call ends in one of three ways. It returns: the money moved, once.
+It raises `Rejected`: it did not move, and the same request will get the same answer. It raises `InDoubt`: no answer
+came within the deadline, and only another try with the same transaction id, carried by the exception, can tell. All
+tries of one call carry one id, drawn before the first is sent, so no try can move money a second time.
+
+    with WalletClient() as wallet:
+        wallet.deposit("user123", "1000.00")
+        wallet.balance("user123").balance  # Decimal("1000.0")
+
+Amounts never pass through a binary float: what is given as a float is taken by its shortest decimal form (0.1 is a
+tenth), and answers are read as `Decimal`. The pauses between tries are exponential with full jitter, as in Marc
+Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), on top of what `Retry-After` asks for.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import json
+import logging
+import math
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import requests
+import tenacity
+
+Amount = int | float | str | Decimal
+"""An amount of money in whole units of the currency; a string is sent as it is and read by the server."""
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+
+_log = logging.getLogger(__name__)
+_BROKEN = (
+    requests.Timeout,
+    requests.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+_TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+class WalletError(Exception):
+    """What every call may raise; its text is a sentence for a person."""
+
+
+class Rejected(WalletError):
+    """The wallet answered that it does not do this: nothing moved, and trying again changes nothing.
+
+    `status` is the HTTP status, `detail` a sentence, `problem` the whole problem document (RFC 9457; empty if there
+    was none), `transaction_id` the id of the call, None for a read.
+    """
+
+    def __init__(self, status: int, detail: str, problem: dict[str, Any], transaction_id: str | None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.problem = problem
+        self.transaction_id = transaction_id
+
+
+class InDoubt(WalletError):
+    """No answer came: the transaction may or may not have happened.
+
+    Call again with `transaction_id`, the same one, to learn which; a new id could move the money twice.
+    """
+
+    def __init__(self, transaction_id: str, tries: int, why: str) -> None:
+        super().__init__(
+            f"transaction {transaction_id} is in doubt after {_counted(tries)} ({why}): it may or may not have "
+            "happened; send it again with the same id, never with a new one"
+        )
+        self.transaction_id = transaction_id
+
+
+class Unreachable(WalletError):
+    """A read got no answer. Nothing was asked to change, so nothing is in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The wallet's answer to a deposit or withdrawal that is done: durable on every in-sync node, and executed.
+
+    `lsn` is the number of its journal record and `epoch` that of the primary's reign; `durability` is "replicated" or
+    "solo" (one node alone holds it for now); `replayed` tells that the id had been answered before. What the server did
+    not say is None.
+    """
+
+    transaction_id: str
+    message: str
+    new_balance: Decimal
+    lsn: int | None
+    epoch: int | None
+    durability: str | None
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The balance of an account; `lsn` is the number of the newest journal record that it includes."""
+
+    account_id: str
+    balance: Decimal
+    message: str
+    lsn: int | None
+    epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRecord:
+    """What the wallet knows of a transaction id; None where it is not known, or not yet.
+
+    `status` is "PENDING", "COMMITTED" or "ROLLED_BACK"; `success` False means a recorded refusal, such as not enough
+    money; `type` is "deposit" or "withdraw"; `time` is UTC.
+    """
+
+    transaction_id: str
+    status: str
+    success: bool | None
+    message: str | None
+    type: str | None
+    account_id: str | None
+    amount: Decimal | None
+    new_balance: Decimal | None
+    lsn: int | None
+    epoch: int | None
+    time: datetime | None
+
+
+class WalletClient:
+    """A connection to one wallet. Use it in one thread at a time, and close it, or use it in a `with` statement.
+
+    `timeout` (seconds) bounds the connecting and each wait for bytes of one try, `deadline` (seconds) a whole call with
+    all its tries and pauses, `max_retries` the tries after the first. `session` is one's own requests session, with
+    adapters or headers of its own; it stays open when the client is closed.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        timeout: float = 5.0,
+        max_retries: int = 20,
+        deadline: float = 30.0,
+        session: requests.Session | None = None,
+    ) -> None:
+        if timeout <= 0 or deadline <= 0 or max_retries < 0:
+            raise ValueError("timeout and deadline must be above 0, max_retries at least 0")
+        self.base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._max_retries = max_retries
+        self._deadline = deadline
+        self._owns_session = session is None
+        self._session = session or _new_session(self.base_url)
+
+    def deposit(self, account_id: str, amount: Amount, transaction_id: str | None = None) -> Receipt:
+        """Add `amount` to an account; the first deposit opens it.
+
+        `transaction_id` is that of an earlier call in doubt; None draws a new one.
+
+        Raises:
+            Rejected: it cannot be done; nothing moved.
+            InDoubt: no answer came within the deadline.
+            ValueError: the amount is NaN or infinite; nothing was sent.
+            TypeError: the amount is none; nothing was sent.
+        """
+        return self._move("/deposit", account_id, amount, transaction_id)
+
+    def withdraw(self, account_id: str, amount: Amount, transaction_id: str | None = None) -> Receipt:
+        """Take `amount` from an account. Arguments and errors as of `deposit`."""
+        return self._move("/withdraw", account_id, amount, transaction_id)
+
+    def balance(self, account_id: str) -> Balance:
+        """Return the balance of an account.
+
+        Raises:
+            Rejected: the account is unknown (status 404), or its id malformed (422).
+            Unreachable: no answer came within the deadline.
+        """
+        response = self._call("POST", "/balance", _object(account_id=json.dumps(account_id)))
+        answer = _object_in(response)
+        return Balance(
+            account_id=account_id,
+            balance=Decimal(answer["balance"]),
+            message=answer["message"],
+            lsn=_header_number(response, "FTWallet-LSN"),
+            epoch=_header_number(response, "FTWallet-Epoch"),
+        )
+
+    def health(self) -> str:
+        """Return "healthy", or what the wallet says instead, such as "initializing"; asks once.
+
+        Raises:
+            Unreachable: nothing that speaks for a wallet answers.
+        """
+        try:
+            response = self._send("GET", "/health", None, self._timeout)
+        except requests.RequestException as error:
+            raise Unreachable(f"no wallet answers at {self.base_url}: {_in_short(error)}") from error
+        if "status" not in _object_in(response):
+            raise Unreachable(f"what answers at {self.base_url} is no wallet")
+        return str(_object_in(response)["status"])
+
+    def transaction(self, transaction_id: str) -> TransactionRecord:
+        """Return what the wallet knows of a transaction id, the latest attempt under it.
+
+        Raises:
+            Rejected: the id is unknown (status 404), or malformed (422).
+            Unreachable: no answer came within the deadline.
+        """
+        answer = _object_in(self._call("GET", f"/transactions/{quote(transaction_id, safe='')}"))
+        return TransactionRecord(
+            transaction_id=answer["transaction_id"],
+            status=answer["status"],
+            success=answer["success"],
+            message=answer["message"],
+            type=answer["type"],
+            account_id=answer["account_id"],
+            amount=_optional_decimal(answer["amount"]),
+            new_balance=_optional_decimal(answer["new_balance"]),
+            lsn=answer["lsn"],
+            epoch=answer["epoch"],
+            time=datetime.fromisoformat(answer["time"]) if answer["time"] else None,
+        )
+
+    def close(self) -> None:
+        """Close the connections of a session that the client made itself."""
+        if self._owns_session:
+            self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _move(self, path: str, account_id: str, amount: Amount, transaction_id: str | None) -> Receipt:
+        own_id = str(uuid.uuid4()) if transaction_id is None else transaction_id
+        body = _object(
+            account_id=json.dumps(account_id), amount=_amount_json(amount), transaction_id=json.dumps(own_id)
+        )
+        response = self._call("POST", path, body, own_id)
+        answer = _object_in(response)
+        return Receipt(
+            transaction_id=own_id,
+            message=answer["message"],
+            new_balance=Decimal(answer["new_balance"]),
+            lsn=_header_number(response, "FTWallet-LSN"),
+            epoch=_header_number(response, "FTWallet-Epoch"),
+            durability=response.headers.get("FTWallet-Durability"),
+            replayed=response.headers.get("Idempotent-Replayed") == "true",
+        )
+
+    def _call(
+        self, method: str, path: str, body: str | None = None, transaction_id: str | None = None
+    ) -> requests.Response:
+        """Try until there is an answer. Raises Rejected, or InDoubt (Unreachable for a read) at the end of patience."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_NoAnswer),
+            stop=tenacity.stop_after_attempt(self._max_retries + 1) | tenacity.stop_before_delay(self._deadline),
+            wait=_pause,
+            before_sleep=_log_pause,
+            reraise=True,
+        )
+        ends_at = time.monotonic() + self._deadline
+        try:
+            response: requests.Response = retrying(self._try_once, method, path, body, ends_at)
+        except _NoAnswer as last:
+            tries = int(retrying.statistics["attempt_number"])
+            if transaction_id is None:
+                raise Unreachable(f"no answer from {self.base_url} after {_counted(tries)}: {last}") from last
+            raise InDoubt(transaction_id, tries, str(last)) from last
+        if response.status_code != HTTPStatus.OK:
+            raise Rejected(response.status_code, _detail(response), _object_in(response), transaction_id)
+        return response
+
+    def _try_once(self, method: str, path: str, body: str | None, ends_at: float) -> requests.Response:
+        timeout = max(min(self._timeout, ends_at - time.monotonic()), 0.001)
+        try:
+            response = self._send(method, path, body, timeout)
+        except _BROKEN as error:
+            raise _NoAnswer(_in_short(error)) from error
+        status = response.status_code
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN:
+            raise _NoAnswer(f"answered {status}: {_detail(response)}", _retry_after_s(response))
+        # Something between here and the wallet may answer in its place; that says nothing about the money.
+        if status < HTTPStatus.BAD_REQUEST and not (status == HTTPStatus.OK and "success" in _object_in(response)):
+            raise _NoAnswer(f"answered {status}, but not as a wallet does")
+        return response
+
+    def _send(self, method: str, path: str, body: str | None, timeout: float) -> requests.Response:
+        return self._session.request(
+            method,
+            self.base_url + path,
+            data=body,
+            headers={"Content-Type": "application/json"} if body else None,
+            timeout=timeout,
+            allow_redirects=False,  # a redirected POST becomes a GET
+        )
+
+
+class _NoAnswer(Exception):
+    """One try ended without an outcome; `retry_after_s` is how long the server asks to wait."""
+
+    def __init__(self, why: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next try: what the server asks for, and jitter, or all clients would come back at once."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, _NoAnswer) else 0.0
+    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(state.attempt_number - 1, 16))
+    return asked + random.uniform(0.0, longest)
+
+
+def _log_pause(state: tenacity.RetryCallState) -> None:
+    why = state.outcome.exception() if state.outcome else None
+    _log.info("try %d got no answer (%s); next in %.2f s", state.attempt_number, why, state.upcoming_sleep)
+
+
+def _new_session(base_url: str) -> requests.Session:
+    session = requests.Session()
+    # A proxy of the environment cannot reach this machine's own wallet.
+    session.trust_env = not _is_this_machine(urlsplit(base_url).hostname or "")
+    return session
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _object(**fields: str) -> str:
+    """Write a JSON object of values that are JSON already, so that the digits of an amount stay as they are."""
+    return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
+
+
+def _amount_json(amount: Amount) -> str:
+    if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
+        raise TypeError(f"an amount is an int, float, str or Decimal, not {type(amount).__name__}")
+    if isinstance(amount, str):
+        return json.dumps(amount)
+    if isinstance(amount, int):
+        return int.__repr__(amount)
+    if not (amount.is_finite() if isinstance(amount, Decimal) else math.isfinite(amount)):
+        raise ValueError(f"an amount must be finite, not {amount}")
+    return Decimal.__str__(amount) if isinstance(amount, Decimal) else float.__repr__(amount)
+
+
+def _object_in(response: requests.Response) -> dict[str, Any]:
+    """Read the body as a JSON object with exact numbers; empty if it is none."""
+    try:
+        body = json.loads(response.content, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _detail(response: requests.Response) -> str:
+    return str(_object_in(response).get("detail") or response.reason or "no reason given")
+
+
+def _retry_after_s(response: requests.Response) -> float:
+    """Read Retry-After, which holds seconds or a date (RFC 9110, 10.2.3); 0 without a sound one."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return 0.0
+
+
+def _header_number(response: requests.Response, name: str) -> int | None:
+    value = response.headers.get(name)
+    return int(value) if value and value.isascii() and value.isdigit() else None
+
+
+def _optional_decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _in_short(error: Exception) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return "the connection was not made in time"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if "refused" in str(error):
+        return "nothing listens there"
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return "the connection was lost"
+    return str(error)
+
+
+def _counted(tries: int) -> str:
+    return "1 try" if tries == 1 else f"{tries} tries"
