@@ -1,0 +1,64 @@
+"""Operations that bring a ledger in from readable files.
+
+An imported balance is money against `@world` like any deposit, so that the balances still add up to zero.
+An imported transaction moves none: it makes an id known with the outcome that its file gives, so that a
+late retry is not run again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ftwallet.ledger.operations import Kind, Operation, operation
+from ftwallet.ledger.outcomes import OutcomeCode
+
+
+class Body(NamedTuple):
+    """What a transaction asked: a deposit or a withdrawal of `amount` minor units."""
+
+    kind: Kind
+    account_id: str
+    amount: int
+
+
+class ImportedOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What an imported transaction carries; `kind` is 0 where its file does not hold the body."""
+
+    kind: Annotated[int, Meta(ge=0, le=2)]
+    code: OutcomeCode
+    digits: str | None
+
+    @property
+    def new_balance(self) -> int | None:
+        """Balance after it in minor units; kept as digits because msgpack's integers end at 64 bits."""
+        return None if self.digits is None else int(self.digits)
+
+
+def imported_balance(account_id: str, amount: int, time_us: int) -> Operation:
+    """Open an account with a balance of `amount` minor units. It takes no transaction id."""
+    return operation(Kind.IMPORTED_BALANCE, "", account_id, amount, time_us)
+
+
+def imported_transaction(
+    transaction_id: str,
+    code: OutcomeCode,
+    time_us: int,
+    body: Body | None = None,
+    new_balance: int | None = None,
+) -> Operation:
+    """Make an id known with its outcome; without a body the id will match any body."""
+    kind, account_id, amount = body or (0, "", 0)
+    outcome = ImportedOutcome(int(kind), code, None if new_balance is None else str(new_balance))
+    extra = msgspec.msgpack.encode(outcome)
+    return operation(Kind.IMPORTED_TRANSACTION, transaction_id, account_id, amount, time_us, extra)
+
+
+def imported_outcome(imported: Operation) -> ImportedOutcome:
+    """What an IMPORTED_TRANSACTION carries; raises ValueError on bad content."""
+    return _decoder.decode(imported.extra)
+
+
+_decoder: Final = msgspec.msgpack.Decoder(ImportedOutcome)

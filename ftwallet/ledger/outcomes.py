@@ -1,0 +1,102 @@
+"""How the ledger answers: outcomes, what is remembered under an id, and the sentence for a person.
+
+Refusals that depend on state are values with permanent numbers, recorded like successes and found again
+under their id. Whether an answer is HTTP 200 or 404 is decided in the API.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ftwallet.ledger.money import format_amount
+from ftwallet.ledger.operations import Kind
+
+
+class OutcomeCode(IntEnum):
+    """What became of an operation. The numbers are permanent: they stand in checkpoints and files."""
+
+    OK = 0
+    INSUFFICIENT_BALANCE = 1
+    ACCOUNT_NOT_FOUND = 2
+    BALANCE_OVER_LIMIT = 3
+    ROLLED_BACK = 4
+    ACCOUNT_EXISTS = 5
+    CURRENCY_FIXED = 6
+    REFUSED_BEFORE_IMPORT = 7
+
+
+class Status(StrEnum):
+    """Where a transaction stands; a refused one is COMMITTED too, with a code other than OK."""
+
+    PENDING = "PENDING"
+    COMMITTED = "COMMITTED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """Answer to one operation, in minor units: `new_balance` where money moved, `limit` where that refused it.
+
+    A struct and not a tuple, because thousands are made in a block and the garbage collector need not follow them.
+    """
+
+    code: OutcomeCode
+    new_balance: int | None = None
+    limit: int | None = None
+
+
+class Transaction(NamedTuple):
+    """What is remembered under a transaction's id.
+
+    Amounts are in minor units, times in microseconds since 1970 UTC. `kind`, `account_id` and `amount` are
+    None together, where the body is not known (an import, or a rollback of which only the id was reported).
+    `limit` is the limit that refused it, as it was then.
+    """
+
+    transaction_id: str
+    kind: Kind | None
+    account_id: str | None
+    amount: int | None
+    code: OutcomeCode
+    new_balance: int | None
+    lsn: int
+    epoch: int
+    time_us: int
+    status: Status
+    limit: int | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether it did what it was asked to."""
+        return self.code == OutcomeCode.OK
+
+
+def message(kind: Kind | None, code: OutcomeCode, amount: int | None, exponent: int, limit: int | None = None) -> str:
+    """The sentence of an outcome; `amount` and `limit` in minor units, written with `exponent` decimals."""
+    if code == OutcomeCode.BALANCE_OVER_LIMIT and limit is not None:
+        return f"Balance would be over the limit of {format_amount(limit, exponent)}"
+    if code != OutcomeCode.OK:
+        return _REFUSALS[code]
+    verb = _DONE.get(kind)
+    if verb is None or amount is None:
+        return "Done"
+    return f"{verb} {format_amount(amount, exponent)}"
+
+
+_DONE: Final[dict[Kind | None, str]] = {
+    Kind.DEPOSIT: "Deposited",
+    Kind.WITHDRAW: "Withdrew",
+    Kind.IMPORTED_BALANCE: "Imported",
+}
+
+_REFUSALS: Final = {
+    OutcomeCode.INSUFFICIENT_BALANCE: "Insufficient balance",
+    OutcomeCode.ACCOUNT_NOT_FOUND: "Account not found",
+    OutcomeCode.BALANCE_OVER_LIMIT: "Balance would be over the limit",
+    OutcomeCode.ROLLED_BACK: "Rolled back by recovery: retry with the same transaction id",
+    OutcomeCode.ACCOUNT_EXISTS: "Account exists already",
+    OutcomeCode.CURRENCY_FIXED: "The currency's decimals cannot change once the ledger has accounts",
+    OutcomeCode.REFUSED_BEFORE_IMPORT: "Refused before it was imported, for a reason that is not on file",
+}
