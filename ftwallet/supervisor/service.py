@@ -1,0 +1,45 @@
+"""Whether clients are served, and how long they were not. Pure: times are given by the caller, in monotonic seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Resumed(NamedTuple):
+    """Service began, after `gap_s` seconds without it; `first` when there had been none before."""
+
+    gap_s: float
+    first: bool
+
+
+class Service:
+    """Follows one boolean, "the primary serves", from the supervisor's start on."""
+
+    def __init__(self, now: float) -> None:
+        self._down_since: float | None = now
+        self._served_before = False
+        self.last_gap_s = 0.0
+        self.outages = 0
+
+    @property
+    def serving(self) -> bool:
+        """Whether the primary serves."""
+        return self._down_since is None
+
+    def down_s(self, now: float) -> float:
+        """Seconds without service, 0 while there is."""
+        return 0.0 if self._down_since is None else now - self._down_since
+
+    def observe(self, serving: bool, now: float) -> Resumed | None:
+        """Take in what was seen; returns a value at the moment when service begins."""
+        if not serving:
+            if self._down_since is None:
+                self._down_since = now
+                self.outages += 1
+            return None
+        if self._down_since is None:
+            return None
+        resumed = Resumed(now - self._down_since, not self._served_before)
+        self.last_gap_s = resumed.gap_s
+        self._down_since, self._served_before = None, True
+        return resumed

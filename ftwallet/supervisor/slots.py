@@ -1,0 +1,116 @@
+"""What the supervisor knows of each node: its process, its last word, and what is to happen with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import grpc
+import psutil
+
+from ftwallet.rpc.v1.control_pb2_grpc import NodeControlAsyncStub
+from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
+from ftwallet.supervisor.heartbeat import Pulse
+from ftwallet.supervisor.processes import Child
+
+_UP_STATES = frozenset({"serving", "catching-up", "in-sync"})
+
+
+class Phase(StrEnum):
+    """What is happening to a node."""
+
+    WAITING = "waiting"  # to be started at `start_at`
+    RUNNING = "running"
+    STOPPING = "stopping"  # asked to end in order; `start_again` says what follows
+    STOPPED = "stopped"  # on purpose
+    FAILED = "failed"  # given up; `reason` says why
+
+
+@dataclass
+class Run:
+    """One life of a node's process. Times are seconds of the monotonic clock."""
+
+    number: int
+    role: str
+    child: Child
+    channel: grpc.aio.Channel
+    control: NodeControlAsyncStub
+    usage: psutil.Process | None
+    heartbeats: asyncio.Task[None] | None = None
+    status: NodeStatus | None = None
+    pulse: Pulse | None = None
+    was_up: bool = False
+    up_at: float | None = None
+    killed: bool = False  # SIGKILL is on its way
+
+    def heard(self, status: NodeStatus, now: float, hung_after_s: float) -> None:
+        """Take in an answer to a heartbeat."""
+        self.status = status
+        if self.pulse is None:
+            self.pulse = Pulse(hung_after_s, now)
+        self.pulse.answered(now)
+        if not self.was_up and status.state in _UP_STATES:
+            self.was_up, self.up_at = True, now
+
+
+class DeathNote(StrEnum):
+    """Why the supervisor itself ended a process."""
+
+    NONE = ""
+    HUNG = "it did not answer any more"
+    SLOW_START = "it did not answer in time after its start"
+    KILL = "ftwallet-run kill"
+    SLOW_STOP = "it did not end in time when asked to"
+    AT_ONCE = "the supervisor was told to stop at once"
+
+
+@dataclass
+class Ending:
+    """How a run ended."""
+
+    number: int
+    code: int
+    at: float
+    sentence: str
+    status: NodeStatus | None
+
+
+@dataclass
+class Slot:
+    """One node. `run` is None while it has no process; `last` is the newest status ever heard, for showing."""
+
+    node: str
+    phase: Phase = Phase.WAITING
+    start_at: float = 0.0
+    run: Run | None = None
+    runs: int = 0
+    early_deaths: int = 0
+    start_again: bool = False
+    stop_deadline: float = 0.0
+    paused: bool = False
+    note: DeathNote = DeathNote.NONE
+    reason: str = ""
+    last: NodeStatus | None = None
+    ending: Ending | None = None
+    samples: dict[int, bytes] = field(default_factory=dict)  # digest by applied lsn, the newest few
+
+    @property
+    def up(self) -> bool:
+        """Whether its process runs and has recovered."""
+        return self.run is not None and self.run.status is not None and self.run.status.state in _UP_STATES
+
+    @property
+    def status(self) -> NodeStatus | None:
+        """What the running process last said, None without one."""
+        return None if self.run is None else self.run.status
+
+    @property
+    def restarts(self) -> int:
+        """Starts after the first one."""
+        return max(0, self.runs - 1)
+
+    def uptime_s(self) -> float:
+        """Seconds since its process was started, 0 without one."""
+        return 0.0 if self.run is None else time.monotonic() - self.run.child.started_at
