@@ -12,7 +12,7 @@ PINS = (ROOT / "requirements.txt").read_text().splitlines()
 
 
 def test_requirements_are_exact_pins_of_names_and_versions_alone() -> None:
-    assert PINS == sorted(set(PINS))
+    assert sorted(set(PINS)) == PINS
     for line in PINS:
         assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line)
 
