@@ -53,6 +53,12 @@ def fdatasync(fd: int) -> None:
         os.fdatasync(fd)
 
 
+def drop_cache(fd: int) -> None:
+    """Forget what the kernel has cached of a synced file, so that it is read from the medium. Linux only."""
+    if sys.platform == "linux":
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable; before this a crash may lose a new file or a rename.
 

@@ -1,0 +1,149 @@
+"""Opening a log after any crash: find its segments and its end, and cut an unfinished last frame.
+
+Cut, after a copy, is only what `frames.judge` calls torn, in the newest segment. Anything else that is
+wrong is Corruption and is left as it is. Older segments are vouched for by the header of the one after
+them, and checked frame by frame when they are read.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from ftwallet import platform
+from ftwallet.errors import ExitCode, Refused
+from ftwallet.journal import quarantine
+from ftwallet.journal.damage import Corruption, disk_errors
+from ftwallet.journal.frames import Corrupt, Torn, Verdict
+from ftwallet.journal.head import EMPTY
+from ftwallet.journal.segments import (
+    DRAFT_SUFFIX,
+    SUFFIX,
+    Point,
+    Scan,
+    Segment,
+    create_segment,
+    read_segment,
+    reading,
+)
+
+
+class Log(NamedTuple):
+    """The segments, oldest first, and the place in the newest behind the last frame."""
+
+    segments: tuple[Segment, ...]
+    end: Point
+
+
+class TornTail(NamedTuple):
+    """What an open cut off: `size` bytes from `offset` of a segment, kept in the directory `quarantine`."""
+
+    path: Path
+    offset: int
+    size: int
+    why: str
+    quarantine: Path
+
+
+def quarantine_of(directory: Path) -> Path:
+    """The directory beside the journal's that keeps what is cut from it."""
+    return directory.parent / "quarantine"
+
+
+def recover(directory: Path, cluster_id: str, create: bool) -> tuple[Log, TornTail | None]:
+    """Open a log for writing: all of it is durable when this returns.
+
+    Raises Refused (another cluster, a newer format, no journal where `create` is false), Corruption,
+    DiskFault.
+    """
+    with disk_errors(directory, "prepared"):
+        platform.make_directory(directory)
+        for draft in directory.glob(f"*{DRAFT_SUFFIX}"):  # the creation of a segment that did not finish
+            platform.remove(draft)
+        platform.fsync_directory(directory)  # the newest segment may have got its name right before a crash
+        segments = find_segments(directory, cluster_id)
+        if not segments and create:
+            segments = (create_segment(directory, cluster_id, 0, EMPTY),)
+    if not segments:
+        raise Refused(f"{directory} holds no journal", ExitCode.WRONG_DIRECTORY)
+    newest = segments[-1]
+    _make_durable(newest.path)
+    end, verdict = survey(newest)
+    torn = _cut_torn(newest, end, verdict.why) if isinstance(verdict, Torn) else None
+    return Log(segments, end), torn
+
+
+def look(directory: Path, cluster_id: str) -> Log:
+    """Read a log that another process may be writing; an unfinished last frame is its end. Changes nothing.
+
+    Raises Refused (as `recover`, or if there is no journal), Corruption, DiskFault.
+    """
+    segments = find_segments(directory, cluster_id)
+    if not segments:
+        raise Refused(f"{directory} holds no journal", ExitCode.WRONG_DIRECTORY)
+    return Log(segments, survey(segments[-1])[0])
+
+
+def find_segments(directory: Path, cluster_id: str) -> tuple[Segment, ...]:
+    """Read the headers of all segments, oldest first, none missing in between.
+
+    Raises Refused, Corruption, DiskFault.
+    """
+    paths = sorted(directory.glob(f"*{SUFFIX}"))
+    segments = tuple(read_segment(path, cluster_id) for path in paths)
+    if segments and segments[0].before != 0:
+        raise Corruption(segments[0].path, 0, "the segments before this one are missing")
+    for older, newer in pairwise(segments):
+        if newer.before != older.first_lsn:
+            raise Corruption(newer.path, 0, f"the segment before it, of lsn {newer.before}, is missing")
+    return segments
+
+
+def survey(segment: Segment) -> tuple[Point, Verdict]:
+    """Read all frames of the newest segment; return its end, and whether it is torn.
+
+    Raises Corruption, DiskFault.
+    """
+    with reading(segment.path) as fd:
+        scan = Scan(segment.path, fd, segment.start, os.fstat(fd).st_size)
+        for _ in scan:
+            segment.note(scan.point)
+    if isinstance(scan.verdict, Corrupt):
+        raise Corruption(segment.path, scan.point.offset, scan.verdict.why)
+    return scan.point, scan.verdict
+
+
+def _make_durable(path: Path) -> None:
+    """Sync what a killed process wrote and never synced, before anybody is told that it is durable.
+
+    If that process ended because its sync failed, the kernel may still show pages that never reached the
+    disk: they are dropped, so that what is read next is what is there.
+    """
+    with disk_errors(path, "synced"):
+        fd = os.open(path, os.O_RDWR)
+        try:
+            platform.fdatasync(fd)
+            platform.drop_cache(fd)
+        finally:
+            os.close(fd)
+
+
+def _cut_torn(segment: Segment, end: Point, why: str) -> TornTail:
+    path, offset = segment.path, end.offset
+    with disk_errors(path, "cut"):
+        size = path.stat().st_size - offset
+        kept = quarantine.keep(quarantine_of(path.parent), end.head.lsn, why, [quarantine.Tail(path, offset)])
+        truncate_file(path, offset)
+    return TornTail(path, offset, size, why, kept)
+
+
+def truncate_file(path: Path, length: int) -> None:
+    """Cut a file to `length` bytes, durably. Raises OSError."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        platform.truncate(fd, length)
+        platform.fdatasync(fd)
+    finally:
+        os.close(fd)
