@@ -59,12 +59,8 @@ class Config(BaseModel):
     http_host: Host = Field(default="127.0.0.1", description="Address on which the primary serves REST.")
     http_port: Port = Field(default=8000, description="TCP port on which the primary serves REST.")
     grpc_host: Host = Field(default="127.0.0.1", description="Address on which both nodes serve gRPC.")
-    primary_grpc_port: Port = Field(
-        default=50_051, description="TCP port of the primary's gRPC service PrimaryWallet."
-    )
-    backup_grpc_port: Port = Field(
-        default=50_052, description="TCP port of the backup's gRPC service WalletBackup."
-    )
+    primary_grpc_port: Port = Field(default=50_051, description="TCP port of the primary's gRPC service PrimaryWallet.")
+    backup_grpc_port: Port = Field(default=50_052, description="TCP port of the backup's gRPC service WalletBackup.")
 
     currency_exponent: int = Field(
         default=2,
@@ -76,9 +72,7 @@ class Config(BaseModel):
         default=10**18,
         description="Largest amount of one operation, in minor units (cents, with exponent 2).",
     )
-    max_balance: MinorUnits = Field(
-        default=10**18, description="Largest balance of an account, in minor units."
-    )
+    max_balance: MinorUnits = Field(default=10**18, description="Largest balance of an account, in minor units.")
     max_body_bytes: int = Field(
         default=16_384,
         ge=512,

@@ -35,8 +35,7 @@ def refusal(text: str) -> str:
 def test_config_toml_documents_every_key_with_its_default_and_what_is_allowed() -> None:
     text = (ROOT / "config.toml").read_text()
     assert tomllib.loads(text) == {
-        key: str(field.default) if key == "data_dir" else field.default
-        for key, field in Config.model_fields.items()
+        key: str(field.default) if key == "data_dir" else field.default for key, field in Config.model_fields.items()
     }
     documented = {
         key: (" ".join(words.replace("#", " ").split()), default) for words, key, default in KEY.findall(text)
@@ -74,9 +73,7 @@ def test_argument_then_environment_then_file(tmp_path: Path, monkeypatch: pytest
     assert load(data_dir=Path("by-argument")).data_dir == tmp_path / "by-argument"
 
 
-def test_the_argument_config_goes_before_the_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_argument_config_goes_before_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.toml").write_text("http_port = 9001")
     monkeypatch.setenv("FTWALLET_CONFIG", "no-such-file.toml")
     assert load(Path("one.toml")).http_port == 9001
