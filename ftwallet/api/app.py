@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,7 +53,7 @@ def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
         async def call(request: Request) -> Response:
             return _response(await answered(handler, request.scope["headers"], request.receive, max_body_bytes))
 
-        app.add_api_route(path, call, methods=["POST"], response_model=None, name=path.strip("/"), **documented)
+        app.add_api_route(path, call, methods=["POST"], response_model=None, **documented)
 
     post("/deposit", handlers.deposit, **describe.deposit())
     post("/withdraw", handlers.withdraw, **describe.withdraw())
@@ -74,11 +75,17 @@ def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
 
 
 class _Application(FastAPI):
-    """FastAPI, plus the schemas that the descriptions of our calls refer to."""
+    """FastAPI, plus the schemas that the descriptions of our calls refer to, and the nulls in their examples."""
 
     def openapi(self) -> dict[str, Any]:
+        """The document; FastAPI leaves every null out of it, also where it is the value that an example shows."""
         document = super().openapi()
         document.setdefault("components", {}).setdefault("schemas", {}).update(schemas.SCHEMAS)
+        for route in self.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                responses = {str(status): response for status, response in route.responses.items()}
+                for method in route.methods or ():
+                    document["paths"][route.path_format][method.lower()]["responses"] = responses
         return document
 
 

@@ -97,8 +97,8 @@ def decode_transaction_id(raw: bytes) -> str:
     return transaction_id
 
 
-# The fast way. msgspec silently takes the last of duplicate keys; a body without a backslash has a duplicate (or a string
-# too many) exactly when its quotation marks are more than those of the expected keys and string values.
+# The fast way. msgspec silently takes the last of duplicate keys. A body without a backslash has a duplicate, or a
+# string too many, exactly when it has more quotation marks than the expected keys and string values need.
 
 
 class _Movement(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -231,7 +231,7 @@ def _object(body: bytes) -> _Object:
     except UnicodeDecodeError as error:
         raise _bad_body(f"is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise _bad_body(f"is not JSON: {error.msg} at character {error.pos}" if body else "is empty") from None
+        raise _bad_body(f"is not JSON at character {error.pos}" if body else "is empty") from None
     except RecursionError:
         raise _bad_body("is nested too deep") from None
     if not isinstance(value, _Object):

@@ -45,7 +45,7 @@ def deposit() -> Described:
             _answer(Kind.DEPOSIT, 100_050, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), _EXPONENT
         ),
     }
-    return _movement("Put money into an account", _done(Kind.DEPOSIT, 100_050, 100_050), refusals)
+    return _movement("deposit", "Put money into an account", _done(Kind.DEPOSIT, 100_050, 100_050), refusals)
 
 
 def withdraw() -> Described:
@@ -57,12 +57,13 @@ def withdraw() -> Described:
         ),
         "Unknown account": problems.refused(_answer(Kind.WITHDRAW, 25_050, OutcomeCode.ACCOUNT_NOT_FOUND), _EXPONENT),
     }
-    return _movement("Take money out of an account", _done(Kind.WITHDRAW, 25_050, 75_000), refusals)
+    return _movement("withdraw", "Take money out of an account", _done(Kind.WITHDRAW, 25_050, 75_000), refusals)
 
 
 def balance() -> Described:
     """Arguments of the balance's route."""
     return {
+        "operation_id": "balance",
         "summary": "Balance of an account",
         "responses": {
             **_success("Balance", {"Balance": answers.balance_body(75_000, _EXPONENT)}, STANDING),
@@ -91,6 +92,7 @@ def transaction() -> Described:
     }
     bodies = {name: answers.transaction_body(each, _EXPONENT) for name, each in found.items()}
     return {
+        "operation_id": "transaction",
         "summary": "What became of a transaction",
         "responses": {
             **_success("Transaction", bodies, STANDING),
@@ -109,6 +111,7 @@ def health() -> Described:
     """Arguments of the health's route."""
     starting = _success("Health", {"Starting, recovering or without a primary": answers.INITIALIZING}, RETRY_AFTER)
     return {
+        "operation_id": "health",
         "summary": "Whether the wallet serves",
         "responses": {
             **_success("Health", {"Serving": answers.HEALTHY}, {}),
@@ -117,7 +120,7 @@ def health() -> Described:
     }
 
 
-def _movement(summary: str, done: Transaction, refusals: Examples) -> Described:
+def _movement(name: str, summary: str, done: Transaction, refusals: Examples) -> Described:
     replies = {
         **refusals,
         **_malformed("amount", "must be a decimal number, written as in JSON"),
@@ -131,6 +134,7 @@ def _movement(summary: str, done: Transaction, refusals: Examples) -> Described:
     body = {"account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
     examples = {"A number": body, "A string": {**body, "amount": "1000.50"}}
     return {
+        "operation_id": name,
         "summary": summary,
         "responses": {
             **_success("MovementDone", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED}),

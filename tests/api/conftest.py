@@ -1,0 +1,21 @@
+"""The two ways to a call, over one wallet each."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.types import ASGIApp
+
+from ftwallet.api.app import build_app
+from tests.api.stand_ins import MemoryWallet
+
+MAX_BODY = 1_000
+
+
+@pytest.fixture
+def wallet() -> MemoryWallet:
+    return MemoryWallet()
+
+
+@pytest.fixture
+def app(wallet: MemoryWallet) -> ASGIApp:
+    return build_app(wallet, max_body_bytes=MAX_BODY)

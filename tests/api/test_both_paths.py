@@ -1,0 +1,72 @@
+"""The hot path and FastAPI's routes answer alike, to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ftwallet.api.app import build_app, declared_app
+from ftwallet.api.handlers import Handlers
+from ftwallet.wallet import Unavailable
+from tests.api.cases import GOOD, MALFORMED_BALANCES, MALFORMED_MOVEMENTS, MOVEMENTS, REFUSED_AMOUNTS, movement
+from tests.api.conftest import MAX_BODY
+from tests.api.stand_ins import MemoryWallet, NothingSent, ask
+
+Request = tuple[str, bytes, tuple[tuple[str, str], ...]]
+
+
+def _requests() -> Iterator[Request]:
+    """All the bad ones, and a story of good ones, refused ones and replays."""
+    for path in MOVEMENTS:
+        for case in (*MALFORMED_MOVEMENTS, *REFUSED_AMOUNTS):
+            yield path, case.body, case.headers
+    for case in MALFORMED_BALANCES:
+        yield "/balance", case.body, case.headers
+    for path in ("/withdraw", "/deposit", "/balance"):
+        for body in (
+            GOOD,
+            GOOD,
+            movement(amount=b"2"),
+            movement(transaction_id=b'"t2"'),
+            movement(account_id=b'"poor"', transaction_id=b'"t3"'),
+            movement(amount=b"10000000000000000", transaction_id=b'"t4"'),
+            b'{"account_id":"user123"}',
+            b'{"account_id":"nobody"}',
+            b"[" * (MAX_BODY + 1),
+        ):
+            yield path, body, ()
+            yield path, body, (("Idempotency-Key", "t1"),)
+
+
+async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
+    fast, slow = MemoryWallet(), MemoryWallet()
+    hot = build_app(fast, max_body_bytes=MAX_BODY)
+    declared = declared_app(Handlers(slow), MAX_BODY)
+    for number, (path, body, headers) in enumerate(_requests()):
+        for wallet in (fast, slow):
+            wallet.mode = "solo" if number % 3 == 0 else "paired"
+            wallet.fault = Unavailable("Too busy", in_doubt=number % 2 == 0) if number % 11 == 0 else None
+        assert await ask(hot, "POST", path, body, headers) == await ask(declared, "POST", path, body, headers)
+    assert fast.applied_lsn == slow.applied_lsn > 0
+    assert fast.ledger.digest == slow.ledger.digest
+
+
+@pytest.mark.parametrize("path", [*MOVEMENTS, "/balance"])
+async def test_both_paths_are_silent_when_the_client_is_gone(path: str) -> None:
+    wallet = MemoryWallet()
+    for app in (build_app(wallet), declared_app(Handlers(wallet), MAX_BODY)):
+        with pytest.raises(NothingSent):
+            await ask(app, "POST", path, [GOOD, b""], hang_up=True)
+
+
+async def test_the_hot_path_does_not_reach_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unreachable(*_: object) -> None:
+        raise AssertionError("went through FastAPI")
+
+    app = build_app(MemoryWallet())
+    monkeypatch.setattr("fastapi.FastAPI.__call__", unreachable)
+    for path in (*MOVEMENTS, "/balance"):
+        assert (await ask(app, "POST", path, GOOD)).status in {200, 422}
+    with pytest.raises(AssertionError):
+        await ask(app, "GET", "/health")
