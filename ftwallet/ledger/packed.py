@@ -7,6 +7,7 @@ packing is canonical: one content has one form, so a digest over packed bytes co
 
 from __future__ import annotations
 
+import struct
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -64,7 +65,14 @@ def pack(
 
 
 def unpack(packed: bytes) -> Packed:
-    """Take a packed transaction apart; raises ValueError or struct.error when it is not one."""
+    """Take a packed transaction apart; raises ValueError when it is not one."""
+    try:
+        return _unpack(packed)
+    except (IndexError, struct.error) as error:
+        raise ValueError(f"{len(packed)} bytes that are no packed transaction") from error
+
+
+def _unpack(packed: bytes) -> Packed:
     form = packed[0] & ~_NO_FIGURE
     if form == _HUGE_FORM:
         *head, low, figure_low, high, figure_high = _HUGE.unpack(packed)

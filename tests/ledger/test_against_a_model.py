@@ -1,0 +1,141 @@
+"""Long histories: the ledger against a naive one that keeps whole dictionaries and thinks of nothing but the rules.
+
+Ids and accounts are few, so that histories are full of retries, of ids used with another body, of rollbacks and of
+limits reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftwallet.ledger.ledger import Ledger, Rules
+from ftwallet.ledger.operations import Kind, Operation, decode_operations, encode_operations, operation, rolled_back
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status
+from ftwallet.ledger.state import WORLD, MemoryState
+
+RULES = Rules(2, 2**70, 2**70)
+ACCOUNTS = ["alice", "b\u00f6b", "\u674e", "@world"]
+
+accounts = st.sampled_from(ACCOUNTS)
+transaction_ids = st.sampled_from([f"t{number}" for number in range(12)])
+amounts = st.one_of(st.integers(1, 9), st.sampled_from([2**31, 2**32, 2**64, 2**69, 2**70, 2**70 + 1, 2**127]))
+times = st.integers(0, 2**50)
+payments = st.builds(
+    operation, st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]), transaction_ids, accounts, amounts, times
+)
+rollbacks = st.builds(rolled_back, transaction_ids, st.none() | payments, times)
+histories = st.lists(st.one_of(payments, payments, payments, rollbacks), max_size=60)
+
+
+class Remembered(NamedTuple):
+    status: Status
+    kind: int | None
+    account_id: str | None
+    amount: int | None
+    outcome: Outcome
+    lsn: int
+
+
+class NaiveLedger:
+    """The rules again, in the plainest words."""
+
+    def __init__(self) -> None:
+        self.balances: dict[str, int] = {}
+        self.remembered: dict[str, Remembered] = {}
+        self.lsn = 0
+
+    def apply(self, asked: Operation) -> Outcome:
+        self.lsn += 1
+        known = self.remembered.get(asked.transaction_id)
+        if known is not None and known.status is Status.COMMITTED:
+            return known.outcome
+        if asked.kind == Kind.ROLLED_BACK:
+            outcome = Outcome(OutcomeCode.ROLLED_BACK)
+            undone = Remembered(Status.ROLLED_BACK, None, None, None, outcome, self.lsn)
+            if asked.extra:
+                undone = undone._replace(kind=asked.extra[0], account_id=asked.account_id, amount=asked.amount)
+            self.remembered[asked.transaction_id] = undone
+            return outcome
+        outcome = self._pay(asked)
+        if outcome.code is OutcomeCode.OK and outcome.new_balance is not None:
+            self.balances[asked.account_id] = outcome.new_balance
+        self.remembered[asked.transaction_id] = Remembered(
+            Status.COMMITTED, asked.kind, asked.account_id, asked.amount, outcome, self.lsn
+        )
+        return outcome
+
+    def _pay(self, asked: Operation) -> Outcome:
+        balance = self.balances.get(asked.account_id)
+        if asked.account_id == WORLD or (asked.kind == Kind.WITHDRAW and balance is None):
+            return Outcome(OutcomeCode.ACCOUNT_NOT_FOUND)
+        new_balance = (balance or 0) + (asked.amount if asked.kind == Kind.DEPOSIT else -asked.amount)
+        if new_balance < 0:
+            return Outcome(OutcomeCode.INSUFFICIENT_BALANCE)
+        if asked.kind == Kind.DEPOSIT and new_balance > RULES.max_balance:
+            return Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=RULES.max_balance)
+        return Outcome(OutcomeCode.OK, new_balance)
+
+
+def remembered(ledger: Ledger) -> dict[str, Remembered]:
+    return {
+        known.transaction_id: Remembered(
+            known.status,
+            known.kind,
+            known.account_id,
+            known.amount,
+            Outcome(known.code, known.new_balance, known.limit),
+            known.lsn,
+        )
+        for known in ledger.transactions()
+    }
+
+
+def in_blocks(history: Sequence[Operation], sizes: Sequence[int]) -> Ledger:
+    """Apply a history in blocks of these sizes, and what is left in one more."""
+    ledger = Ledger(RULES, MemoryState())
+    done = 0
+    for size in [*sizes, len(history)]:
+        ledger.apply(done + 1, 1, history[done : done + size])
+        done = ledger.applied_lsn
+    return ledger
+
+
+@given(histories)
+def test_the_ledger_does_what_the_naive_one_does(history: list[Operation]) -> None:
+    ledger, naive = Ledger(RULES, MemoryState()), NaiveLedger()
+    for lsn, asked in enumerate(history, 1):
+        assert ledger.apply(lsn, 1, [asked]) == [naive.apply(asked)]
+        ledger.check()
+    assert dict(ledger.export_accounts()) == naive.balances
+    assert remembered(ledger) == naive.remembered
+    assert ledger.balance(WORLD) == -sum(naive.balances.values())
+    assert all(ledger.balance(account_id) == naive.balances.get(account_id) for account_id in ACCOUNTS[:-1])
+
+
+@given(histories, st.lists(st.integers(1, 10), max_size=20))
+def test_any_split_into_blocks_gives_the_same(history: list[Operation], sizes: list[int]) -> None:
+    whole, split = in_blocks(history, []), in_blocks(history, sizes)
+    assert whole.applied_lsn == split.applied_lsn == len(history)
+    assert list(whole.export_accounts()) == list(split.export_accounts())
+    assert list(whole.transactions()) == list(split.transactions())
+    assert whole.duplicates == split.duplicates
+
+
+@given(histories, st.lists(st.integers(1, 10), max_size=20))
+def test_two_nodes_that_apply_the_same_blocks_hold_the_same_digest(history: list[Operation], sizes: list[int]) -> None:
+    sent = decode_operations(encode_operations(history))
+    assert in_blocks(sent, sizes).digest == in_blocks(history, sizes).digest
+
+
+@given(histories, st.data())
+def test_a_retry_of_everything_changes_nothing(history: list[Operation], data: st.DataObject) -> None:
+    ledger = in_blocks(history, [])
+    before = dict(ledger.export_accounts())
+    settled = [known.transaction_id for known in ledger.transactions() if known.status is Status.COMMITTED]
+    retries = [operation(Kind.DEPOSIT, transaction_id, data.draw(accounts), 1, 0) for transaction_id in settled]
+    ledger.apply(ledger.applied_lsn + 1, 2, retries)
+    assert dict(ledger.export_accounts()) == before

@@ -1,0 +1,52 @@
+"""The packed form of a remembered transaction: exact, canonical, and small."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftwallet.ledger.money import MAX_STORED
+from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.packed import Packed, is_rolled_back, pack, unpack
+
+edges = st.sampled_from([0, 1, 2**16, 2**32 - 1, 2**32, 2**64 - 1])
+words = st.one_of(st.integers(0, 2**64 - 1), edges)
+money = st.one_of(words, st.integers(0, MAX_STORED), st.sampled_from([2**64, MAX_STORED]))
+packeds = st.builds(
+    Packed,
+    kind=st.integers(0, 6),
+    code=st.sampled_from([int(code) for code in OutcomeCode]),
+    account_number=st.integers(0, 2**32 - 1),
+    lsn=words,
+    epoch=words,
+    time_us=words,
+    amount=money,
+    figure=st.none() | money,
+)
+
+
+@given(packeds)
+def test_what_was_packed_is_unpacked(known: Packed) -> None:
+    packed = pack(*known)
+    assert unpack(packed) == known
+    assert is_rolled_back(packed) == (known.code == OutcomeCode.ROLLED_BACK)
+
+
+@given(packeds, packeds)
+def test_one_content_has_one_form(left: Packed, right: Packed) -> None:
+    assert (pack(*left) == pack(*right)) == (left == right)
+
+
+def test_a_common_transaction_takes_64_bytes_of_memory() -> None:
+    packed = pack(1, 0, 100_000, 4_000_000_000, 60_000, 1_795_000_000_000_000, 4_000_000_000, 4_000_000_000)
+    assert len(packed) == 29
+    assert sys.getsizeof(packed) <= 64
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x03" + bytes(28), bytes(28), bytes(30), b"\x01" + bytes(28)])
+def test_other_bytes_are_refused(damaged: bytes) -> None:
+    with pytest.raises(ValueError, match="packed transaction"):
+        unpack(damaged)
