@@ -52,7 +52,7 @@ class Transaction(NamedTuple):
 
     Amounts are in minor units, times in microseconds since 1970 UTC. `kind`, `account_id` and `amount` are
     None together, where the body is not known (an import, or a rollback of which only the id was reported).
-    `limit` is the limit that refused it, as it was then.
+    `limit` is the limit that refused it, as it was then. While it is PENDING, `code` is OK and says nothing yet.
     """
 
     transaction_id: str
@@ -69,8 +69,8 @@ class Transaction(NamedTuple):
 
     @property
     def success(self) -> bool:
-        """Whether it did what it was asked to."""
-        return self.code == OutcomeCode.OK
+        """Whether it has done what it was asked to."""
+        return self.status is Status.COMMITTED and self.code == OutcomeCode.OK
 
 
 def message(kind: Kind | None, code: OutcomeCode, amount: int | None, exponent: int, limit: int | None = None) -> str:

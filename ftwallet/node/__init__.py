@@ -1,0 +1,1 @@
+"""One node process: boot and recovery, the pipeline of the primary, the backup's log, shutdown."""

@@ -1,0 +1,181 @@
+"""A node in the role of backup: the parts wired together, and their orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import structlog
+
+from ftwallet.config import Config
+from ftwallet.errors import BrokenInvariant, ClientError, DiskFault
+from ftwallet.faults.injector import Injector
+from ftwallet.journal import Block
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.outcomes import Transaction
+from ftwallet.ledger.rules import Rules
+from ftwallet.node import readable
+from ftwallet.node.checkpointing import Checkpointer
+from ftwallet.node.disk import Disk
+from ftwallet.node.outage import Outage
+from ftwallet.node.replica import BackupReplica
+from ftwallet.node.storage import Storage
+from ftwallet.replication.backup import Backup
+from ftwallet.replication.messages import EpochEnd, Identity, ToBackup, ToPrimary
+from ftwallet.replication.register import Register
+from ftwallet.replication.states import BackupState
+from ftwallet.rpc.channels import MAX_MESSAGE_BYTES, Health, add_reflection, bind, new_server
+from ftwallet.rpc.servicers import BACKUP_SERVICE, WalletBackupServicer
+from ftwallet.rpc.v1 import wallet_pb2, wallet_pb2_grpc
+
+_CHECKPOINT_TICK_S = 1.0
+
+
+class BackupNode:
+    """Follows from `start` until `stop`."""
+
+    role = "backup"
+
+    def __init__(
+        self, config: Config, storage: Storage, register: Register, injector: Injector, outage: Outage
+    ) -> None:
+        identity, journal = storage.identity, storage.journal
+        node_dir = config.node_dir(identity.node)
+        self._config = config
+        self._boot = register.boots.get(identity.node, 0)
+        self._outage = outage
+        self._disk = Disk(journal, identity)
+        self._core = Backup(
+            Identity(identity.cluster_id, identity.node, identity.incarnation),
+            epoch=max(identity.epoch, register.epoch),
+            durable_lsn=journal.durable_lsn,
+            commit_lsn=storage.ledger.applied_lsn,
+            history=tuple(EpochEnd(*end) for end in journal.history),
+        )
+        self._replica = BackupReplica(
+            self._core, storage.ledger, self._disk, storage.tail, node_dir, injector, self._applied
+        )
+        self._checkpointer = Checkpointer(
+            node_dir / "checkpoints",
+            lambda: self._replica.ledger,
+            self._disk,
+            lambda: self._core.history,
+            every=config.checkpoint_records,
+            last_lsn=storage.checkpoint_lsn,
+        )
+        self._grpc = new_server(max_message_bytes=MAX_MESSAGE_BYTES)
+        self._health = Health(self._grpc, [BACKUP_SERVICE])
+        self._ticker: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as this node has executed it."""
+        return self._replica.ledger
+
+    # ---- Life
+
+    async def start(self) -> None:
+        """Open the port and wait for the primary. Raises Refused."""
+        await self._disk.record_epoch(self._core.epoch)
+        address = f"{self._config.grpc_host}:{self._config.backup_grpc_port}"
+        servicer = WalletBackupServicer(_Watched(self._replica, self._outage), self.status)
+        wallet_pb2_grpc.add_WalletBackupServicer_to_server(servicer, self._grpc)
+        add_reflection(self._grpc, [BACKUP_SERVICE])
+        bind(self._grpc, address)
+        await self._grpc.start()
+        await self._health.serve()
+        self._log.info(f"Backup server listening on {address}")
+        self._ticker = asyncio.create_task(self._tick())
+        self._ticker.add_done_callback(self._tick_ended)
+
+    async def stop(self) -> None:
+        """Leave a checkpoint and the readable files."""
+        await self._health.leave()
+        await self._grpc.stop(grace=0.5)
+        await self._checkpointer.at_stop(self._core.commit_lsn)
+        await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, readable.collect(self.ledger))
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Let go of everything at once, in whatever state it is."""
+        if self._ticker:
+            self._ticker.cancel()
+        await self._grpc.stop(grace=None)
+        self._disk.close()
+
+    # ---- What others ask
+
+    def status(self) -> wallet_pb2.NodeStatus:
+        """How this node stands."""
+        core, journal = self._core, self._disk.journal
+        following = core.state is BackupState.FOLLOWING
+        return wallet_pb2.NodeStatus(
+            cluster_id=core.identity.cluster_id,
+            node=core.identity.node,
+            incarnation=core.identity.incarnation,
+            role=self.role,
+            state="in-sync" if following and core.in_sync else "catching-up",
+            reason=core.reason,
+            epoch=core.epoch,
+            ready=True,
+            durable_lsn=journal.durable_lsn,
+            commit_lsn=core.commit_lsn,
+            applied_lsn=self.ledger.applied_lsn,
+            digest=self.ledger.digest,
+            chain=journal.chain,
+            pid=os.getpid(),
+            boot=self._boot,
+            counters={"refused": core.refused, "duplicates": self.ledger.duplicates},
+        )
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """The latest attempt under an id that this node knows, PENDING where the handshake has not settled it."""
+        return self._replica.find(transaction_id)
+
+    async def import_files(self, wallets: Path, transactions: Path) -> readable.Imported:
+        """Not on a backup: everything comes to it from the primary."""
+        raise ClientError("files are imported through the primary")
+
+    # ---- Inside
+
+    def _applied(self, block: Block) -> None:
+        self._checkpointer.applied(block)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECKPOINT_TICK_S)
+            await self._checkpointer.tick(self._core.commit_lsn)
+
+    def _tick_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._outage.failed(error)
+
+
+class _Watched:
+    """The replica as gRPC sees it: a fault in it ends the node, where gRPC would only end the stream."""
+
+    def __init__(self, replica: BackupReplica, outage: Outage) -> None:
+        self._replica = replica
+        self._outage = outage
+        self.balance = replica.balance
+        self.sent = replica.sent
+
+    @property
+    def rules(self) -> Rules:
+        return self._replica.rules
+
+    @property
+    def applied_lsn(self) -> int:
+        return self._replica.applied_lsn
+
+    async def handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
+        try:
+            return await self._replica.handle(message)
+        except (DiskFault, BrokenInvariant) as error:
+            self._outage.failed(error)
+            raise
+
+    async def session_ended(self, session: int, reason: str) -> None:
+        await self._replica.session_ended(session, reason)

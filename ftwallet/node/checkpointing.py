@@ -1,0 +1,76 @@
+"""Checkpoints of the ledger, so that a start does not replay all history and nothing waits while one is written.
+
+The state is copied on the event loop, at a block's end; encoding and writing happen in a thread. A backup executes
+ahead of the commit, so its copy is kept until the commit has reached it: a checkpoint never holds what might be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from ftwallet.journal import Block
+from ftwallet.journal.checkpoints import CheckpointMeta, write_checkpoint
+from ftwallet.ledger.ledger import CheckpointState, Ledger
+from ftwallet.node.disk import Disk
+from ftwallet.replication.messages import EpochEnd, cut_history
+
+History = Callable[[], tuple[EpochEnd, ...]]
+
+
+class _Waiting(NamedTuple):
+    state: CheckpointState
+    meta: CheckpointMeta
+
+
+class Checkpointer:
+    """Writes one checkpoint every `every` records, at most one at a time.
+
+    `ledger` and `history` are asked each time: a cut gives a backup another ledger.
+    """
+
+    def __init__(
+        self, directory: Path, ledger: Callable[[], Ledger], disk: Disk, history: History, *, every: int, last_lsn: int
+    ) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._disk = disk
+        self._history = history
+        self._every = every
+        self._last_lsn = last_lsn
+        self._waiting: _Waiting | None = None
+        self._log = structlog.get_logger()
+
+    def applied(self, block: Block) -> None:
+        """A block was executed; the ledger stands right after it."""
+        if self._waiting is None and block.last_lsn - self._last_lsn >= self._every:
+            self._take(block.epoch, block.chain)
+
+    def _take(self, epoch: int, chain: bytes) -> None:
+        lsn = self._ledger().applied_lsn
+        state = self._ledger().checkpoint_state()
+        history = [(end.epoch, end.last_lsn) for end in cut_history(self._history(), lsn)]
+        meta = CheckpointMeta(lsn=lsn, epoch=epoch, chain=chain, digest=bytes.fromhex(state.digest), history=history)
+        self._waiting = _Waiting(state, meta)
+        self._last_lsn = lsn
+
+    async def tick(self, commit_lsn: int) -> None:
+        """Write the copy that waits, once the commit has reached it. Raises DiskFault."""
+        waiting = self._waiting
+        if waiting is None or waiting.meta.lsn > commit_lsn:
+            return
+        await self._disk.in_background(lambda: write_checkpoint(self._directory, waiting.meta, waiting.state.chunks))
+        self._waiting = None
+        self._log.info(f"Checkpoint written at lsn {waiting.meta.lsn}")
+
+    async def at_stop(self, commit_lsn: int) -> None:
+        """Write one for the next start, if the ledger stands at the log's end and the commit has reached it."""
+        await self.tick(commit_lsn)
+        journal = self._disk.journal
+        lsn = self._ledger().applied_lsn
+        if lsn > self._last_lsn and lsn == journal.durable_lsn == commit_lsn:
+            self._take(journal.history[-1][0], journal.chain)
+            await self.tick(commit_lsn)

@@ -1,0 +1,103 @@
+"""The node's own unix socket: status, armed crashes, look-ups, readable files; for the supervisor and the CLI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGKILL, Signals
+from typing import Any, Protocol
+
+import grpc.aio
+import msgspec
+
+from ftwallet.errors import ClientError, DiskFault
+from ftwallet.faults.injector import Injector
+from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.outcomes import Transaction
+from ftwallet.node import readable
+from ftwallet.rpc.v1 import control_pb2, control_pb2_grpc, wallet_pb2
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Node(Protocol):
+    """A running node, of either role."""
+
+    @property
+    def role(self) -> str:
+        """Either "primary" or "backup"."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as this node has executed it."""
+
+    def status(self) -> wallet_pb2.NodeStatus:
+        """How it stands."""
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """The latest attempt under an id."""
+
+    async def import_files(self, wallets: Path, transactions: Path) -> readable.Imported:
+        """Take readable files into an empty ledger. Raises ClientError."""
+
+
+class NodeControlServicer(control_pb2_grpc.NodeControlServicer):
+    """`node` is None while the node starts."""
+
+    def __init__(self, injector: Injector, starting: Callable[[], wallet_pb2.NodeStatus]) -> None:
+        self.node: Node | None = None
+        self._injector = injector
+        self._starting = starting
+
+    async def GetStatus(self, request: wallet_pb2.StatusRequest, context: Context) -> wallet_pb2.NodeStatus:
+        """Tell how this node stands; also the heartbeat."""
+        return self.node.status() if self.node else self._starting()
+
+    async def Arm(self, request: control_pb2.ArmRequest, context: Context) -> control_pb2.ArmReply:
+        """Arm a crash at a stage for the N-th new transaction from now."""
+        stages = PRIMARY_STAGES if self.node and self.node.role == "primary" else BACKUP_STAGES
+        if self.node is None:
+            return control_pb2.ArmReply(armed=False, reason="the node is starting; try again when it is ready")
+        if request.stage not in stages:
+            reason = f"a {self.node.role} has no stage {request.stage!r}; it has {', '.join(stages)}"
+            return control_pb2.ArmReply(armed=False, reason=reason)
+        self._injector.arm(Stage(request.stage), after=request.after or 1, signal=Signals(request.signal or SIGKILL))
+        return control_pb2.ArmReply(armed=True)
+
+    async def Disarm(self, request: control_pb2.DisarmRequest, context: Context) -> control_pb2.ArmReply:
+        """Take an armed crash back."""
+        self._injector.disarm()
+        return control_pb2.ArmReply(armed=False)
+
+    async def FindTransaction(self, request: control_pb2.FindRequest, context: Context) -> control_pb2.Document:
+        """Look a transaction up; `null` when this node does not know the id."""
+        node = await self._running(context)
+        found = node.find(request.transaction_id)
+        document = readable.transaction_document(found, node.ledger.rules.exponent) if found else None
+        return control_pb2.Document(json=msgspec.json.encode(document).decode())
+
+    async def Export(self, request: control_pb2.ExportRequest, context: Context) -> control_pb2.Document:
+        """Write the readable files of this node's role."""
+        node = await self._running(context)
+        content = readable.collect(node.ledger)
+        try:
+            files = await asyncio.to_thread(readable.write_files, Path(request.directory), node.role, content)
+        except DiskFault as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return control_pb2.Document(json=msgspec.json.encode([str(file) for file in files]).decode())
+
+    async def Import(self, request: control_pb2.ImportRequest, context: Context) -> control_pb2.Document:
+        """Take readable files into an empty ledger; answers when they are durable on both nodes."""
+        node = await self._running(context)
+        try:
+            imported = await node.import_files(Path(request.wallets_path), Path(request.transactions_path))
+        except ClientError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return control_pb2.Document(json=msgspec.json.encode(imported._asdict()).decode())
+
+    async def _running(self, context: Context) -> Node:
+        if self.node is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node is starting; try again when it is ready")
+        return self.node

@@ -1,0 +1,88 @@
+"""The disk of a node, off the event loop: a stalled disk stalls neither heartbeats nor reads.
+
+Appends, marks, cuts and the identity's epoch go through one thread, in the order asked; reads of old blocks have their
+own, so that a backup that catches up does not wait for the appends, nor they for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from ftwallet.journal import Block, Journal
+from ftwallet.journal.identity import Identity
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+
+class Disk:
+    """Every call raises DiskFault when the disk failed; the node must stop then."""
+
+    def __init__(self, journal: Journal, identity: Identity) -> None:
+        self.journal = journal
+        self.identity = identity
+        self._writer = ThreadPoolExecutor(1, "disk-writer")
+        self._reader = ThreadPoolExecutor(1, "disk-reader")
+
+    async def append(self, block: Block) -> None:
+        """Append one block; durable when this returns."""
+        await self._write(self.journal.append, block)
+
+    async def append_all(self, blocks: Sequence[Block]) -> None:
+        """Append blocks in order, one sync each; all durable when this returns."""
+        await self._write(self._append_each, blocks)
+
+    async def append_mark(self, commit_lsn: int) -> None:
+        """Record how far the commit has come."""
+        await self._write(self.journal.append_mark, commit_lsn)
+
+    def append_mark_now(self, commit_lsn: int) -> None:
+        """The same, waiting on the spot: for the moment before an armed crash."""
+        self._writer.submit(self.journal.append_mark, commit_lsn).result()
+
+    async def cut(self, lsn: int, why: str) -> list[Block]:
+        """Cut the log to `lsn` after a copy has gone to quarantine; returns what was cut."""
+        return await self._write(self.journal.cut, lsn, why)
+
+    async def record_epoch(self, epoch: int) -> None:
+        """Make the newest seen epoch durable."""
+        await self._write(self.identity.record_epoch, epoch)
+
+    async def read(self, from_lsn: int, max_bytes: int) -> list[Block]:
+        """Blocks from `from_lsn` on, at least one if there is one, else up to `max_bytes`."""
+        return await self._run(self._reader, self.journal.read, from_lsn, max_bytes)
+
+    async def chain_at(self, lsn: int) -> bytes:
+        """The hash chain at `lsn`. Raises KeyError when no block ends there."""
+        return await self._run(self._reader, self.journal.chain_at, lsn)
+
+    async def in_background(self, work: Callable[[], Returned]) -> Returned:
+        """Run long work (writing a checkpoint) on the reader's thread."""
+        return await self._run(self._reader, work)
+
+    def close(self) -> None:
+        """Wait for what is under way, then close the journal."""
+        self._writer.shutdown(wait=True)
+        self._reader.shutdown(wait=True)
+        self.journal.close()
+
+    def _append_each(self, blocks: Sequence[Block]) -> None:
+        for block in blocks:
+            self.journal.append(block)
+
+    async def _write(
+        self, work: Callable[Arguments, Returned], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Returned:
+        return await self._run(self._writer, work, *args, **kwargs)
+
+    @staticmethod
+    async def _run(
+        executor: ThreadPoolExecutor,
+        work: Callable[Arguments, Returned],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Returned:
+        return await asyncio.get_running_loop().run_in_executor(executor, lambda: work(*args, **kwargs))

@@ -1,0 +1,72 @@
+"""FailoverManager: watches the partner's health for the primary, and keeps a session with it.
+
+A broken stream is noticed at once, a late ack by the protocol itself, a partner that is silent while nothing is under
+way by `grpc.health.v1` every few seconds. After a loss it tries again until the backup is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from ftwallet.node.lead import Lead
+from ftwallet.replication.messages import ToPrimary
+from ftwallet.rpc.clients import PrimaryWalletClient, ReplicationStream
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.5
+_HEALTH_TIMEOUT_S = 1.0
+
+
+class FailoverManager:
+    """One session after the other, as long as `run` is not cancelled. `first_session`: greater than any before."""
+
+    def __init__(
+        self, client: PrimaryWalletClient, lead: Lead, *, health_interval_s: float, first_session: int
+    ) -> None:
+        self._client = client
+        self._lead = lead
+        self._health_interval_s = health_interval_s
+        self._session = first_session
+        self._heard_at = 0.0
+        self._log = structlog.get_logger()
+
+    async def run(self) -> None:
+        """Connect, watch, reconnect."""
+        pause, told = _FIRST_PAUSE_S, False
+        while True:
+            if await self._client.is_serving(_HEALTH_TIMEOUT_S):
+                pause, told = _FIRST_PAUSE_S, False
+                self._log.info(f"Connected to backup server at {self._client.address}")
+                self._log.warning(f"Session with the backup ended: {await self._one_session()}")
+            elif not told:
+                told = True
+                self._log.warning(f"Backup server at {self._client.address} does not answer; trying again")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    async def _one_session(self) -> str:
+        number, stream = self._session, self._client.open_stream()
+        self._session += 1
+        self._heard_at = time.monotonic()
+        watcher = asyncio.create_task(self._watch(stream))
+        try:
+            self._lead.session_opened(number, stream)
+            reason = await stream.run(self._received)
+        finally:
+            watcher.cancel()
+        self._lead.session_lost(number, reason)
+        return reason
+
+    def _received(self, message: ToPrimary) -> None:
+        self._heard_at = time.monotonic()
+        self._lead.received(message)
+
+    async def _watch(self, stream: ReplicationStream) -> None:
+        while True:
+            await asyncio.sleep(self._health_interval_s)
+            idle = time.monotonic() - self._heard_at >= self._health_interval_s
+            if idle and not await self._client.is_serving(_HEALTH_TIMEOUT_S):
+                stream.end()

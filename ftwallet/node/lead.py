@@ -1,0 +1,197 @@
+"""The primary's shell around the pure protocol: performs its effects in order and reports back with events.
+
+Effects that touch the disk hold back those behind them, so that, say, an epoch is durable before anything is sent in
+it; all others are done on the spot, because answers wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Coroutine
+from typing import Protocol
+
+from ftwallet.journal import Block
+from ftwallet.node.disk import Disk
+from ftwallet.replication.effects import (
+    Became,
+    Commit,
+    Effect,
+    EndSession,
+    Greet,
+    Propose,
+    ReadBlocks,
+    RecordEpoch,
+    Send,
+    SettleTail,
+    Stop,
+)
+from ftwallet.replication.messages import Begin, Blocks, CommitMark, Hello, ToPrimary
+from ftwallet.replication.primary import Primary
+from ftwallet.replication.register import Decision, Proposal
+from ftwallet.rpc.clients import ReplicationStream
+
+READ_BYTES = 1024 * 1024
+"""How much of the journal one message takes to a backup that catches up, in bytes."""
+
+
+class WitnessPort(Protocol):
+    """The witness, near (a file) or far (the supervisor)."""
+
+    async def propose(self, proposal: Proposal) -> Decision | None:
+        """The decision; None when the witness does not answer."""
+
+
+class LeadListener(Protocol):
+    """Who hears what the protocol has decided."""
+
+    def committed(self, lsn: int) -> None:
+        """Everything up to `lsn` may be executed and answered."""
+
+    def became(self, state: str, reason: str) -> None:
+        """The primary's state has changed."""
+
+    async def before_cut(self, lsn: int) -> None:
+        """What our log has beyond `lsn` was never answered and is about to be cut."""
+
+    def after_cut(self) -> None:
+        """It is cut."""
+
+    def must_stop(self, reason: str, fenced: bool) -> None:
+        """This node must not go on."""
+
+    def failed(self, error: BaseException) -> None:
+        """An effect could not be performed."""
+
+
+class Lead:
+    """Drives one `Primary`."""
+
+    def __init__(self, core: Primary, disk: Disk, witness: WitnessPort, listener: LeadListener) -> None:
+        self.core = core
+        self._disk = disk
+        self._witness = witness
+        self._listener = listener
+        self._streams: dict[int, ReplicationStream] = {}
+        self._effects: deque[Effect] = deque()
+        self._blocked = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- Events
+
+    def start(self) -> None:
+        """Begin to lead."""
+        self._perform(self.core.started())
+
+    def durable(self, block: Block) -> None:
+        """A new block is durable here."""
+        self._perform(self.core.durable(block, time.monotonic()))
+
+    def session_opened(self, number: int, stream: ReplicationStream) -> None:
+        """A stream to the backup stands."""
+        self._streams[number] = stream
+        self._perform(self.core.session_opened(number, time.monotonic()))
+
+    def session_lost(self, number: int, reason: str) -> None:
+        """The stream ended."""
+        self._streams.pop(number, None)
+        self._perform(self.core.session_lost(number, reason))
+
+    def received(self, message: ToPrimary) -> None:
+        """The backup said something. Raises PeerViolation, which ends the stream."""
+        self._perform(self.core.received(message, time.monotonic()))
+
+    def tick(self) -> None:
+        """Time has passed."""
+        self._perform(self.core.tick(time.monotonic()))
+
+    def idle_mark(self) -> None:
+        """Tell the backup how far the commit has come."""
+        self._perform(self.core.idle_mark())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every effect so far has been performed."""
+        return not self._blocked
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- Effects
+
+    def _perform(self, effects: list[Effect]) -> None:
+        self._effects.extend(effects)
+        if not self._blocked:
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._effects:
+            effect = self._effects.popleft()
+            if isinstance(effect, RecordEpoch | SettleTail | Greet):
+                self._blocked = True
+                self._spawn(self._perform_slowly(effect))
+                return
+            self._perform_at_once(effect)
+
+    def _perform_at_once(self, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                stream = self._streams.get(message.session)
+                if stream and isinstance(message, Hello | Begin | Blocks | CommitMark):
+                    stream.send(message)
+            case Commit(lsn):
+                self._listener.committed(lsn)
+            case ReadBlocks(session, from_lsn):
+                self._spawn(self._read_blocks(session, from_lsn))
+            case Propose(proposal):
+                self._spawn(self._propose(proposal))
+            case EndSession(session, _):
+                stream = self._streams.pop(session, None)
+                if stream:
+                    stream.end()
+            case Became(state, reason):
+                self._listener.became(state, reason)
+            case Stop(reason, fenced):
+                self._listener.must_stop(reason, fenced)
+
+    async def _perform_slowly(self, effect: RecordEpoch | SettleTail | Greet) -> None:
+        match effect:
+            case RecordEpoch(epoch):
+                await self._disk.record_epoch(epoch)
+                reported: list[Effect] = []
+            case SettleTail(common_lsn):
+                reported = await self._settle(common_lsn)
+            case Greet(session, common_lsn):
+                chain = await self._disk.chain_at(common_lsn)
+                reported = self.core.greeted(session, common_lsn, chain, time.monotonic())
+        self._blocked = False
+        self._perform(reported)
+
+    async def _settle(self, common_lsn: int) -> list[Effect]:
+        if self._disk.journal.durable_lsn > common_lsn:
+            await self._listener.before_cut(common_lsn)
+            await self._disk.cut(common_lsn, "the backup in sync never had it, so it was never answered")
+            self._listener.after_cut()
+        return self.core.tail_settled(common_lsn)
+
+    async def _read_blocks(self, session: int, from_lsn: int) -> None:
+        blocks = await self._disk.read(from_lsn, READ_BYTES)
+        self._perform(self.core.blocks_read(session, tuple(blocks), time.monotonic()))
+
+    async def _propose(self, proposal: Proposal) -> None:
+        decision = await self._witness.propose(proposal)
+        self._perform(self.core.witness_answered(proposal, decision, time.monotonic()))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._listener.failed(error)

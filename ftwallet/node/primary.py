@@ -1,0 +1,311 @@
+"""A node in the role of primary: the parts wired together, and their orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from ftwallet.api.app import build_app
+from ftwallet.config import Config
+from ftwallet.errors import ClientError, Refused
+from ftwallet.faults.injector import Injector
+from ftwallet.journal import Block
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.outcomes import Transaction
+from ftwallet.ledger.rules import Rules
+from ftwallet.node import readable
+from ftwallet.node.checkpointing import Checkpointer
+from ftwallet.node.disk import Disk
+from ftwallet.node.failover import FailoverManager
+from ftwallet.node.lead import Lead
+from ftwallet.node.outage import Outage
+from ftwallet.node.rollbacks import Rollbacks
+from ftwallet.node.service import PrimaryWalletService, Settings
+from ftwallet.node.storage import Storage
+from ftwallet.node.witness import WitnessPort
+from ftwallet.replication.messages import EpochEnd, Identity
+from ftwallet.replication.primary import Limits, Primary, Timing
+from ftwallet.replication.register import Register
+from ftwallet.replication.states import PrimaryState
+from ftwallet.rpc.channels import Health, add_reflection, bind, new_server
+from ftwallet.rpc.clients import PrimaryWalletClient
+from ftwallet.rpc.servicers import PRIMARY_SERVICE, PrimaryWalletServicer
+from ftwallet.rpc.v1 import wallet_pb2, wallet_pb2_grpc
+
+_TICK_S = 0.05
+_TICKS_A_SECOND = 20
+_SESSIONS_AN_EPOCH = 1_000_000
+
+
+class PrimaryNode:
+    """Leads from `start` until `stop`."""
+
+    role = "primary"
+
+    def __init__(
+        self,
+        config: Config,
+        storage: Storage,
+        register: Register,
+        witness: WitnessPort,
+        injector: Injector,
+        outage: Outage,
+        http_socket: socket.socket,
+    ) -> None:
+        self.ledger: Ledger = storage.ledger
+        self._config = config
+        self._boot = register.boots.get(storage.identity.node, 0)
+        self._outage = outage
+        self._http_socket = http_socket
+        self._disk = Disk(storage.journal, storage.identity)
+        self._service = self._new_service(storage, injector)
+        self._core = _new_core(config, storage, register)
+        self._lead = Lead(self._core, self._disk, witness, self)
+        self._service.lead_with(self._lead)
+        self._checkpointer = Checkpointer(
+            config.node_dir(storage.identity.node) / "checkpoints",
+            lambda: storage.ledger,
+            self._disk,
+            lambda: self._core.history,
+            every=config.checkpoint_records,
+            last_lsn=storage.checkpoint_lsn,
+        )
+        self._client = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
+        self._grpc = new_server(max_message_bytes=config.max_body_bytes)
+        self._health = Health(self._grpc, [PRIMARY_SERVICE])
+        self._http = _HttpServer(build_app(self._service, max_body_bytes=config.max_body_bytes))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log = structlog.get_logger()
+
+    def _new_service(self, storage: Storage, injector: Injector) -> PrimaryWalletService:
+        config = self._config
+        settings = Settings(
+            rules=Rules(config.currency_exponent, config.max_amount, config.max_balance),
+            max_batch=config.max_batch,
+            max_queue=config.max_queue,
+            min_free_bytes=config.min_free_bytes,
+            request_timeout_s=config.request_timeout_s,
+        )
+        rollbacks = Rollbacks(config.node_dir(storage.identity.node) / "rollbacks.msgpack")
+        return PrimaryWalletService(
+            storage.ledger, self._disk, storage.tail, rollbacks, injector, settings, self._applied
+        )
+
+    # ---- Life
+
+    async def start(self) -> None:
+        """Open the ports, lead, and return; `ready` follows when the log is settled. Raises Refused."""
+        address = f"{self._config.grpc_host}:{self._config.primary_grpc_port}"
+        wallet_pb2_grpc.add_PrimaryWalletServicer_to_server(
+            PrimaryWalletServicer(self._service, self.status), self._grpc
+        )
+        add_reflection(self._grpc, [PRIMARY_SERVICE])
+        await self._health.wait()
+        bind(self._grpc, address)
+        await self._grpc.start()
+        self._log.info(f"Primary gRPC server listening on {address}")
+        self._service.recover_pending_transactions()
+        self._spawn(self._http.serve(sockets=[self._http_socket]))
+        self._spawn(self._service.run())
+        self._spawn(self._tick())
+        self._lead.start()
+        failover = FailoverManager(
+            self._client,
+            self._lead,
+            health_interval_s=self._config.health_interval_s,
+            first_session=self._core.epoch * _SESSIONS_AN_EPOCH,
+        )
+        self._spawn(failover.run())
+
+    async def stop(self) -> None:
+        """Refuse what is new, finish what is under way, leave a checkpoint and the readable files."""
+        self._service.stop()
+        await self._service.drain(self._config.request_timeout_s)
+        await self._health.leave()
+        self._http.should_exit = True
+        await self._grpc.stop(grace=1.0)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._http.stopped.wait(), 2.0)
+        if self._core.commit_lsn > self._disk.journal.commit_lsn:
+            await self._disk.append_mark(self._core.commit_lsn)
+        self._lead.idle_mark()
+        await self._checkpointer.at_stop(self._core.commit_lsn)
+        await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, readable.collect(self.ledger))
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Let go of everything at once, in whatever state it is."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lead.close()
+        await self._client.close()
+        await self._grpc.stop(grace=None)
+        self._disk.close()
+
+    # ---- What others ask
+
+    def status(self) -> wallet_pb2.NodeStatus:
+        """How this node stands."""
+        core, journal = self._core, self._disk.journal
+        return wallet_pb2.NodeStatus(
+            cluster_id=core.identity.cluster_id,
+            node=core.identity.node,
+            incarnation=core.identity.incarnation,
+            role=self.role,
+            state="serving" if self._service.ready else "recovering",
+            reason=core.reason,
+            mode=core.mode,
+            epoch=core.epoch,
+            in_sync=sorted(core.in_sync),
+            ready=self._service.ready,
+            durable_lsn=journal.durable_lsn,
+            commit_lsn=core.commit_lsn,
+            applied_lsn=self.ledger.applied_lsn,
+            digest=self.ledger.digest,
+            chain=journal.chain,
+            pid=os.getpid(),
+            boot=self._boot,
+            counters={"backup_lsn": core.backup_lsn, "duplicates": self.ledger.duplicates},
+        )
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """The latest attempt under an id."""
+        return self._service.find(transaction_id)
+
+    async def import_files(self, wallets: Path, transactions: Path) -> readable.Imported:
+        """Take readable files into an empty ledger; returns when that is durable wherever it must be."""
+        if not self._service.ready:
+            raise ClientError("the wallet is starting or recovering; try again when it is ready")
+        if self.ledger.applied_lsn and not readable.is_empty(self.ledger):
+            raise ClientError("the ledger is not empty: import takes files into a new data directory only")
+        operations, imported = await asyncio.to_thread(
+            readable.read_files, wallets, transactions, self.ledger.rules.exponent
+        )
+        await asyncio.gather(*self._service.append(operations))
+        return imported
+
+    # ---- LeadListener
+
+    def committed(self, lsn: int) -> None:
+        """Everything up to `lsn` may be executed and answered."""
+        self._service.committed(lsn)
+
+    def became(self, state: str, reason: str) -> None:
+        """The protocol's state has changed."""
+        self._log.info(f"Primary is {state} in epoch {self._core.epoch}: {reason}")
+        if PrimaryState(state) in (PrimaryState.PAIRED, PrimaryState.SOLO):
+            self._spawn(self._open())
+        self._service.wake()
+
+    async def before_cut(self, lsn: int) -> None:
+        """Our log is about to be cut to `lsn`."""
+        await self._service.before_cut(lsn)
+
+    def after_cut(self) -> None:
+        """It is cut."""
+        self._service.after_cut()
+
+    def must_stop(self, reason: str, fenced: bool) -> None:
+        """The protocol says that this node must not go on."""
+        self._outage.stop_for(reason, fenced)
+
+    def failed(self, error: BaseException) -> None:
+        """A part of this node failed."""
+        self._outage.failed(error)
+
+    # ---- Inside
+
+    async def _open(self) -> None:
+        await self._service.open()
+        await self._health.serve()
+
+    def _applied(self, block: Block) -> None:
+        self._checkpointer.applied(block)
+
+    async def _tick(self) -> None:
+        while True:
+            for _ in range(_TICKS_A_SECOND):
+                self._lead.tick()
+                await self._service.tick()
+                await asyncio.sleep(_TICK_S)
+            self._service.watch_disk()
+            await self._checkpointer.tick(self._core.commit_lsn)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.failed(error)
+
+
+class _HttpServer(uvicorn.Server):
+    """Uvicorn without its signal handlers: the node stops it in its own order."""
+
+    def __init__(self, app: object) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]  # an ASGI function; uvicorn's alias for it is narrower
+                loop="none",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+                timeout_keep_alive=75,
+            )
+        )
+        self.stopped = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            self.stopped.set()
+
+
+def _new_core(config: Config, storage: Storage, register: Register) -> Primary:
+    identity, journal = storage.identity, storage.journal
+    return Primary(
+        Identity(identity.cluster_id, identity.node, identity.incarnation),
+        register,
+        durable_lsn=journal.durable_lsn,
+        commit_lsn=storage.ledger.applied_lsn,
+        history=tuple(EpochEnd(*end) for end in journal.history),
+        now=asyncio.get_running_loop().time(),
+        timing=Timing(ack=config.ack_timeout_s, settle=config.settle_timeout_s),
+        limits=Limits(lag=config.max_batch),
+    )
+
+
+def open_http_socket(host: str, port: int, inherited_fd: int | None) -> socket.socket:
+    """The listening socket: the supervisor's, or our own. Raises Refused when the port is taken."""
+    if inherited_fd is not None:
+        return socket.socket(fileno=inherited_fd)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Refused(f"{host}:{port} cannot be listened on: {error.strerror}") from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,180 @@
+"""One node process from its start to its exit code. `ftwallet-run node` and the supervisor both come in here."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import structlog
+import uvloop
+
+from ftwallet import platform
+from ftwallet.config import Config
+from ftwallet.errors import BrokenInvariant, DiskFault, Refused
+from ftwallet.faults.injector import Injector
+from ftwallet.journal import Corruption
+from ftwallet.journal.identity import Identity, lock_directory
+from ftwallet.node import logs
+from ftwallet.node.backup import BackupNode
+from ftwallet.node.control import NodeControlServicer
+from ftwallet.node.outage import Outage
+from ftwallet.node.primary import PrimaryNode, open_http_socket
+from ftwallet.node.storage import Storage, open_storage, set_damaged_aside
+from ftwallet.node.witness import WitnessPort, announce_start, open_witness
+from ftwallet.replication.register import ProposalKind, Register
+from ftwallet.rpc.channels import Health, bind, new_server
+from ftwallet.rpc.v1 import control_pb2_grpc, wallet_pb2
+from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
+from ftwallet.witness.file import FileWitness
+
+CONTROL_SOCKET = "control.sock"
+EXIT_FILE = "exit.json"
+
+
+class Start(NamedTuple):
+    """How a node is started; by hand without `supervisor_socket`: own sockets, the cluster record as witness."""
+
+    role: str
+    node: str
+    config: Config
+    supervisor_socket: Path | None = None
+    parent_pid: int | None = None
+    http_fd: int | None = None
+
+
+def run(start: Start) -> int:
+    """Run a node until it is stopped or has to end; returns the exit code, and leaves its reason in `exit.json`."""
+    if start.parent_pid is not None:
+        platform.die_with_parent(start.parent_pid)
+    logs.configure(start.config.log_level, start.config.log_format, role=start.role, node=start.node)
+    node_dir = start.config.node_dir(start.node)
+    try:
+        ensure_cluster(start.config.data_dir)
+        with lock_directory(node_dir):
+            (node_dir / EXIT_FILE).unlink(missing_ok=True)
+            outage = uvloop.run(_live(start, node_dir))
+    except (Refused, DiskFault, BrokenInvariant) as error:
+        outage = Outage()
+        outage.failed(error)
+    if not outage.orderly:
+        structlog.get_logger().error(f"Node {start.node} stops: {outage.sentence}")
+        _leave_reason(node_dir, outage)
+    return outage.code
+
+
+async def _live(start: Start, node_dir: Path) -> Outage:
+    outage = Outage()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, outage.asked)
+    injector = Injector(node_dir)
+    control = NodeControlServicer(injector, lambda: _starting(start))
+    server = new_server()
+    control_pb2_grpc.add_NodeControlServicer_to_server(control, server)
+    health = Health(server, [])
+    socket_path = node_dir / CONTROL_SOCKET
+    socket_path.unlink(missing_ok=True)  # of a process that was killed; the directory's lock is ours
+    bind(server, f"unix:{socket_path}")
+    await server.start()
+    witness = open_witness(start.config.data_dir, start.supervisor_socket)
+    try:
+        await _until_over(start, witness, injector, control, health, outage)
+    except (Refused, DiskFault, BrokenInvariant) as error:
+        outage.failed(error)
+    finally:
+        await server.stop(grace=None)
+        await witness.close()
+    return outage
+
+
+async def _until_over(
+    start: Start,
+    witness: WitnessPort,
+    injector: Injector,
+    control: NodeControlServicer,
+    health: Health,
+    outage: Outage,
+) -> None:
+    opening = asyncio.create_task(_open_node(start, witness, injector, outage))
+    ending = asyncio.create_task(outage.wait())
+    await asyncio.wait({opening, ending}, return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        opening.cancel()
+        return
+    control.node = node = opening.result()
+    await health.serve()
+    # What lives until the end need not be looked at by the collector again: its full passes cost tens of milliseconds.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    await ending
+    if outage.orderly:
+        await node.stop()
+    else:
+        await node.abandon()
+
+
+async def _open_node(
+    start: Start, witness: WitnessPort, injector: Injector, outage: Outage
+) -> PrimaryNode | BackupNode:
+    if start.role == "primary":
+        listener = open_http_socket(start.config.http_host, start.config.http_port, start.http_fd)
+        return await _open_primary(start, witness, injector, outage, listener)
+    storage = await asyncio.to_thread(_open_backup_storage, start)
+    register = await announce_start(witness, ProposalKind.BOOT, start.node, storage.identity.incarnation)
+    node = BackupNode(start.config, storage, register, injector, outage)
+    await _record_boot(storage, register)
+    await node.start()
+    return node
+
+
+async def _open_primary(
+    start: Start, witness: WitnessPort, injector: Injector, outage: Outage, listener: socket.socket
+) -> PrimaryNode:
+    storage = await asyncio.to_thread(open_storage, start.config.node_dir(start.node), start.config.segment_bytes)
+    register = await announce_start(witness, ProposalKind.START, start.node, storage.identity.incarnation)
+    # The new epoch is durable here before anything is done in it, so that an older record is recognised later.
+    await asyncio.to_thread(storage.identity.record_epoch, register.epoch)
+    node = PrimaryNode(start.config, storage, register, witness, injector, outage, listener)
+    await _record_boot(storage, register)
+    await node.start()
+    return node
+
+
+async def _record_boot(storage: Storage, register: Register) -> None:
+    await asyncio.to_thread(storage.identity.record_boot, register.boots[storage.identity.node])
+
+
+def _open_backup_storage(start: Start) -> Storage:
+    """Open a backup's directory; a damaged log is set aside, and the node rebuilt from its partner."""
+    node_dir, segment_bytes = start.config.node_dir(start.node), start.config.segment_bytes
+    register = FileWitness(start.config.data_dir / CLUSTER_FILE).read()
+    in_sync = register.in_sync.get(start.node) == Identity.load(node_dir).incarnation
+    try:
+        # Out of the in-sync set an empty log is no loss: it is what a crash leaves in the middle of setting one aside.
+        return open_storage(node_dir, segment_bytes, may_be_empty=not in_sync)
+    except Corruption as damage:
+        log = structlog.get_logger()
+        log.error(f"{damage}. Nothing is cut")
+        aside = set_damaged_aside(node_dir, Identity.load(node_dir), damage)
+        log.warning(f"The damaged log is kept in {aside}; this node is rebuilt from its partner")
+        return open_storage(node_dir, segment_bytes, may_be_empty=True)
+
+
+def _starting(start: Start) -> wallet_pb2.NodeStatus:
+    return wallet_pb2.NodeStatus(
+        node=start.node, role=start.role, state="recovering", reason="the node is starting", pid=os.getpid()
+    )
+
+
+def _leave_reason(node_dir: Path, outage: Outage) -> None:
+    reason = {"code": int(outage.code), "sentence": outage.sentence, "at": datetime.now(UTC)}
+    if node_dir.is_dir():
+        (node_dir / EXIT_FILE).write_bytes(msgspec.json.encode(reason))

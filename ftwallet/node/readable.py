@@ -1,0 +1,183 @@
+"""The readable files: `<role>_wallets.json` and `<role>_transactions.json`, written for people, read by `import`.
+
+    wallets       {"user123": 1000.5}
+    transactions  {"txn-1": {"status": "COMMITTED", "success": true, "message": "Deposited 1000.5", "type": "deposit",
+                             "account_id": "user123", "amount": 1000.5, "new_balance": 1000.5, "lsn": 1, "epoch": 1,
+                             "time": "2026-01-31T12:00:00.000000Z"}}
+
+Amounts are exact decimals. A file replaces its elder whole or not at all; it is never the source of truth. On import
+only `status` and `success` of a transaction must be there; one without type, account or amount matches by id alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ftwallet import platform
+from ftwallet.api.answers import transaction_body
+from ftwallet.errors import ClientError, DiskFault
+from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
+from ftwallet.ledger.imports import Body, imported_balance, imported_transaction
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.money import AmountError, format_amount, parse_amount
+from ftwallet.ledger.operations import Kind, Operation, rolled_back
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+
+_KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
+_REFUSED = {
+    "Insufficient balance": OutcomeCode.INSUFFICIENT_BALANCE,
+    "Account not found": OutcomeCode.ACCOUNT_NOT_FOUND,
+}
+
+
+class Content(NamedTuple):
+    """A ledger at one lsn: accounts with minor units, transactions, and the currency's decimals."""
+
+    accounts: Iterator[tuple[str, int]]
+    transactions: Iterator[Transaction]
+    exponent: int
+
+
+class Imported(NamedTuple):
+    """How much an import took in."""
+
+    accounts: int
+    transactions: int
+
+
+def collect(ledger: Ledger) -> Content:
+    """The ledger as it is at this call; it may go on at once."""
+    return Content(ledger.export_accounts(), ledger.transactions(), ledger.rules.exponent)
+
+
+def is_empty(ledger: Ledger) -> bool:
+    """Whether a ledger holds no account and no transaction."""
+    return next(ledger.export_accounts(), None) is None and next(ledger.transactions(), None) is None
+
+
+def write_files(directory: Path, role: str, content: Content) -> list[Path]:
+    """Write both files of a role; returns their paths. Raises DiskFault."""
+    accounts = ((name, format_amount(minor, content.exponent)) for name, minor in content.accounts)
+    transactions = ((one.transaction_id, _document(one, content.exponent)) for one in content.transactions)
+    return [
+        _write_object(directory / f"{role}_wallets.json", accounts),
+        _write_object(directory / f"{role}_transactions.json", transactions),
+    ]
+
+
+def transaction_document(transaction: Transaction, exponent: int) -> msgspec.Raw:
+    """What `FindTransaction` and `GET /transactions/{id}` tell of a transaction."""
+    return msgspec.Raw(transaction_body(transaction, exponent))
+
+
+def read_files(wallets: Path, transactions: Path, exponent: int) -> tuple[list[Operation], Imported]:
+    """The operations that bring an empty ledger to what two readable files say. Raises ClientError."""
+    now_us = time.time_ns() // 1000
+    balances = [_account(wallets, name, text, exponent, now_us) for name, text in _read_object(wallets).items()]
+    past = [_transaction(transactions, *item, exponent) for item in _read_object(transactions).items()]
+    return [*balances, *past], Imported(len(balances), len(past))
+
+
+# ---- Writing
+
+
+def _document(transaction: Transaction, exponent: int) -> str:
+    whole = transaction_body(transaction, exponent).decode()
+    return "{" + whole[whole.index('"status"') :]  # the id is the key
+
+
+def _write_object(path: Path, items: Iterator[tuple[str, str]]) -> Path:
+    """Write a JSON object, one member a line, from keys and encoded values."""
+    body = ",\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {value}" for key, value in items)
+    try:
+        platform.write_atomically(path, (f"{{\n{body}\n}}\n" if body else "{}\n").encode())
+    except OSError as error:
+        raise DiskFault(f"{path} could not be written: {error.strerror}") from error
+    return path
+
+
+# ---- Reading
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes(), parse_float=str, parse_int=str, object_pairs_hook=_unique)
+    except OSError as error:
+        raise ClientError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ClientError(f"{path} is not a readable file of this kind: {error}") from error
+    if not isinstance(content, dict):
+        raise ClientError(f"{path} must hold one JSON object")
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _account(path: Path, name: str, text: object, exponent: int, now_us: int) -> Operation:
+    problem = account_id_problem(name)
+    if problem:
+        raise ClientError(f"{path}: account id {name!r} {problem}")
+    return imported_balance(name, _minor(path, name, text, exponent), now_us)
+
+
+def _minor(path: Path, where: str, text: object, exponent: int) -> int:
+    if not isinstance(text, str):
+        raise ClientError(f"{path}: {where!r} must have an amount, not {text!r}")
+    if text.strip("0.") == "":
+        return 0
+    try:
+        return parse_amount(text, exponent)
+    except AmountError as error:
+        raise ClientError(f"{path}: {where!r}: {error.detail}") from error
+
+
+def _transaction(path: Path, transaction_id: str, document: Any, exponent: int) -> Operation:
+    problem = transaction_id_problem(transaction_id)
+    if problem:
+        raise ClientError(f"{path}: transaction id {transaction_id!r} {problem}")
+    if not isinstance(document, dict) or not {"status", "success"} <= document.keys():
+        raise ClientError(f"{path}: {transaction_id!r} must have the keys status and success")
+    time_us = _time_us(path, transaction_id, document.get("time"))
+    body = _body(path, transaction_id, document, exponent)
+    if document["status"] == Status.ROLLED_BACK:
+        return rolled_back(transaction_id, None, time_us)
+    if document["status"] != Status.COMMITTED:
+        raise ClientError(
+            f"{path}: {transaction_id!r} has status {document['status']!r}: only what is done can come in"
+        )
+    code = OutcomeCode.OK
+    if document["success"] is not True:
+        code = _REFUSED.get(str(document.get("message")), OutcomeCode.REFUSED_BEFORE_IMPORT)
+    balance = document.get("new_balance")
+    after = None if balance is None else _minor(path, transaction_id, balance, exponent)
+    return imported_transaction(transaction_id, code, time_us, body, after)
+
+
+def _body(path: Path, transaction_id: str, document: dict[str, Any], exponent: int) -> Body | None:
+    kind, account_id, amount = (document.get(key) for key in ("type", "account_id", "amount"))
+    if kind is None or account_id is None or amount is None:
+        return None
+    if kind not in _KINDS:
+        raise ClientError(f"{path}: {transaction_id!r} has type {kind!r}; known are {', '.join(_KINDS)}")
+    return Body(_KINDS[kind], str(account_id), _minor(path, transaction_id, amount, exponent))
+
+
+def _time_us(path: Path, transaction_id: str, text: object) -> int:
+    if text is None:
+        return 0
+    try:
+        return int(datetime.fromisoformat(str(text)).timestamp() * 1_000_000)
+    except ValueError:
+        raise ClientError(f"{path}: {transaction_id!r} has a time that is not RFC 3339: {text!r}") from None

@@ -1,0 +1,185 @@
+"""The backup's shell around the pure protocol: one message at a time, in order, each done before the next.
+
+It executes first: a block is appended, synced and executed here before the ack leaves, so the primary never answers
+what its backup could not take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ftwallet.errors import PeerViolation
+from ftwallet.faults.injector import Injector
+from ftwallet.faults.stages import Stage
+from ftwallet.journal import Block
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import Operation, decode_operations
+from ftwallet.ledger.outcomes import Transaction
+from ftwallet.ledger.rules import Rules
+from ftwallet.node.disk import Disk
+from ftwallet.node.storage import rebuild
+from ftwallet.node.transaction_log import TransactionLog
+from ftwallet.replication.backup import Backup
+from ftwallet.replication.effects import (
+    Align,
+    AppendBlocks,
+    Became,
+    Commit,
+    Effect,
+    EndSession,
+    RecordEpoch,
+    Send,
+)
+from ftwallet.replication.messages import Ack, CommitMark, HelloReply, Refusal, ToBackup, ToPrimary
+
+
+class BackupReplica:
+    """Implements `ftwallet.rpc.servicers.Replica`. All of it runs on the event loop."""
+
+    def __init__(
+        self,
+        core: Backup,
+        ledger: Ledger,
+        disk: Disk,
+        tail: list[Block],
+        node_dir: Path,
+        injector: Injector,
+        on_applied: Callable[[Block], None],
+    ) -> None:
+        self.core = core
+        self.ledger = ledger
+        self._disk = disk
+        self._tail = deque(tail)  # PENDING until the handshake says how much of it is common
+        self._node_dir = node_dir
+        self._injector = injector
+        self._on_applied = on_applied
+        self._one_at_a_time = asyncio.Lock()
+        self._unacked_ids: list[str] = []
+        self._marked_lsn = disk.journal.commit_lsn
+        self._log = structlog.get_logger()
+        self._executed = TransactionLog("WAL: Executed transaction", "WAL: Executed transactions")
+
+    # ---- What the gRPC face asks
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force."""
+        return self.ledger.rules
+
+    @property
+    def applied_lsn(self) -> int:
+        """The lsn that reads are made at."""
+        return self.ledger.applied_lsn
+
+    def balance(self, account_id: str) -> int | None:
+        """Minor units, None when the account is unknown."""
+        return self.ledger.balance(account_id)
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """The latest attempt under an id that this node has executed."""
+        return self.ledger.find(transaction_id)
+
+    async def handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
+        """Return the replies, and whether the session is over. Raises PeerViolation, DiskFault."""
+        async with self._one_at_a_time:
+            replies, over = await self._perform(self.core.received(message))
+            if isinstance(message, CommitMark):
+                await self._mark()
+            return replies, over
+
+    def sent(self, reply: ToPrimary) -> None:
+        """A reply has gone out."""
+        if self._injector.armed and isinstance(reply, Ack):
+            self._injector.reached(Stage.ACKED, self._unacked_ids)
+        self._unacked_ids = []
+
+    async def session_ended(self, session: int, reason: str) -> None:
+        """The stream of a session is over."""
+        async with self._one_at_a_time:
+            await self._perform(self.core.session_lost(session, reason))
+
+    # ---- Effects
+
+    async def _perform(self, effects: list[Effect]) -> tuple[list[ToPrimary], bool]:
+        replies: list[ToPrimary] = []
+        over = False
+        todo = deque(effects)
+        while todo:
+            match todo.popleft():
+                case RecordEpoch(epoch):
+                    await self._disk.record_epoch(epoch)
+                case Send(message):
+                    if isinstance(message, HelloReply | Ack | Refusal):
+                        replies.append(message)
+                case Align(session, common_lsn, chain):
+                    todo.extend(await self._align(session, common_lsn, chain))
+                case AppendBlocks(session, blocks):
+                    todo.extend(await self._append(session, [b for b in blocks if isinstance(b, Block)]))
+                case Became(state, reason):
+                    self._log.info(f"Backup is {state}: {reason}")
+                case EndSession():
+                    over = True
+                case Commit():
+                    pass  # executed already; `core.commit_lsn` is what checkpoints wait for
+        return replies, over
+
+    async def _align(self, session: int, common_lsn: int, chain: bytes) -> list[Effect]:
+        journal = self._disk.journal
+        try:
+            ours = await self._disk.chain_at(common_lsn)
+        except KeyError:
+            raise PeerViolation(f"no block of this log ends at lsn {common_lsn}") from None
+        if ours != chain:
+            self._log.error(f"The hash chains differ at lsn {common_lsn}: one of the logs is damaged; nothing is cut")
+            return self.core.divergent(session, common_lsn)
+        if journal.durable_lsn > common_lsn:
+            await self._cut(common_lsn)
+        while self._tail:
+            self._execute(self._tail.popleft())
+        return self.core.aligned(session, common_lsn)
+
+    async def _cut(self, lsn: int) -> None:
+        cut = await self._disk.cut(lsn, "the primary does not have it, so it was never answered")
+        for one in (one for block in cut for one in decode_operations(block.payload)):
+            self._log.warning(f"WAL: Cut PENDING transaction {one.transaction_id}: the primary does not have it")
+        if self.ledger.applied_lsn > lsn:
+            self.ledger, tail = await asyncio.to_thread(rebuild, self._node_dir, self._disk.journal)
+            self._tail = deque(tail)
+        else:
+            self._tail = deque(block for block in self._tail if block.last_lsn <= lsn)
+
+    async def _append(self, session: int, blocks: list[Block]) -> list[Effect]:
+        operations = [decode_operations(block.payload) for block in blocks]
+        ids = [one.transaction_id for block in operations for one in block] if self._injector.armed else []
+        for transaction_id in ids:
+            self._injector.saw_new(transaction_id)
+        first_lsn = blocks[0].first_lsn if blocks else None
+        self._injector.reached(Stage.RECEIVED, ids, first_lsn)
+        await self._disk.append_all(blocks)
+        self._injector.reached(Stage.PENDING, ids, first_lsn)
+        for block, content in zip(blocks, operations, strict=True):
+            self._execute_operations(block, content)
+            self.core.appended(block)
+        self._injector.reached(Stage.EXECUTED, ids, first_lsn)
+        self._unacked_ids = ids
+        return self.core.executed(session)
+
+    def _execute(self, block: Block) -> None:
+        self._execute_operations(block, decode_operations(block.payload))
+
+    def _execute_operations(self, block: Block, operations: list[Operation]) -> None:
+        self.ledger.apply(block.first_lsn, block.epoch, operations)
+        self._on_applied(block)
+        self._executed.said((one.transaction_id for one in operations), len(operations))
+
+    async def _mark(self) -> None:
+        """The primary is idle: note how far its commit has come, so that a start finds less that is PENDING."""
+        if self.core.commit_lsn > self._marked_lsn:
+            self._marked_lsn = self.core.commit_lsn
+            await self._disk.append_mark(self.core.commit_lsn)
+            self._executed.flush()

@@ -1,0 +1,405 @@
+"""The primary's transactions, from the request to the answer: dedup, group commit, execution.
+
+    received   `submit`: the request has its form; duplicates of what is under way or done are joined or replayed
+    pending    `_record_transaction_wal`: all that has arrived meanwhile goes into one block, one fdatasync
+    synced     the pair's protocol says `committed`: the block is durable, and executed on the backup first
+    executed   `_commit_transaction`: the ledger moves; only now can a reader see it
+    committed  the mark rides in the next block's header, or goes out alone when idle
+    replied    everybody who waits has the answer
+
+While one block waits for the disks, the next is being filled; blocks are answered in the order of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from ftwallet.faults.injector import Injector
+from ftwallet.faults.stages import Stage
+from ftwallet.journal import Block, encode_block
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import (
+    Kind,
+    Operation,
+    decode_operations,
+    encode_operations,
+    operation,
+)
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
+from ftwallet.ledger.rules import Rules, changed_rules
+from ftwallet.node.disk import Disk
+from ftwallet.node.lead import Lead
+from ftwallet.node.rollbacks import Rollbacks
+from ftwallet.node.transaction_log import TransactionLog
+from ftwallet.node.underway import Body, Pending, Underway, first_difference
+from ftwallet.wallet import Answer, Unavailable
+
+MAX_INFLIGHT_BLOCKS = 16
+"""Blocks on their way to the backup before the next waits; the protocol allows 32."""
+
+_IDLE_MARK_AFTER_S = 0.1
+
+
+class Settings(NamedTuple):
+    """From the configuration: counts of operations, seconds, bytes."""
+
+    rules: Rules
+    max_batch: int
+    max_queue: int
+    min_free_bytes: int
+    request_timeout_s: float
+
+
+class _Batch(NamedTuple):
+    block: Block
+    transactions: list[Pending]
+
+
+class PrimaryWalletService:
+    """Implements `ftwallet.wallet.Wallet` on a primary. All of it runs on the event loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        disk: Disk,
+        tail: list[Block],
+        rollbacks: Rollbacks,
+        injector: Injector,
+        settings: Settings,
+        on_applied: Callable[[Block], None],
+    ) -> None:
+        self._ledger = ledger
+        self._disk = disk
+        self._tail = deque(tail)  # recovered, beyond the commit that the log knows of: PENDING until settled
+        self._rollbacks = rollbacks
+        self._injector = injector
+        self._settings = settings
+        self._on_applied = on_applied
+        self._lead: Lead | None = None
+        self._underway = Underway(settings.request_timeout_s)
+        self._queue: deque[Pending] = deque()
+        self._inflight: deque[_Batch] = deque()
+        self._work = asyncio.Event()
+        self._serving = False
+        self._stopping = False
+        self._disk_is_full = False
+        self._chain = disk.journal.chain
+        self._next_lsn = disk.journal.durable_lsn + 1
+        self._commit_lsn = disk.journal.commit_lsn
+        self._marked_lsn = disk.journal.commit_lsn
+        self._committed_at = 0.0
+        self._last_time_us = 0
+        self._log = structlog.get_logger()
+        self._recorded = TransactionLog("WAL: Recorded PENDING transaction", "WAL: Recorded PENDING transactions")
+        self._committed = TransactionLog("WAL: Committed transaction", "WAL: Committed transactions")
+        self._tail_ids = {op.transaction_id for block in tail for op in decode_operations(block.payload)}
+
+    def lead_with(self, lead: Lead) -> None:
+        """Set the protocol's shell; once, before anything else."""
+        self._lead = lead
+
+    # ---- The wallet, as REST and gRPC see it
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force."""
+        return self._ledger.rules
+
+    @property
+    def ready(self) -> bool:
+        """Whether this primary has recovered and serves."""
+        return self._serving and not self._stopping
+
+    @property
+    def mode(self) -> str:
+        """Either "paired" or "solo"; empty while nothing is answered."""
+        return self._lead.core.mode if self._lead else ""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this primary leads in."""
+        return self._lead.core.epoch if self._lead else 0
+
+    @property
+    def applied_lsn(self) -> int:
+        """The lsn that reads are made at."""
+        return self._ledger.applied_lsn
+
+    def deposit(self, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+        """Put `amount` minor units into an account; see `submit`."""
+        return self.submit(Kind.DEPOSIT, account_id, amount, transaction_id)
+
+    def withdraw(self, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+        """Take `amount` minor units out of an account; see `submit`."""
+        return self.submit(Kind.WITHDRAW, account_id, amount, transaction_id)
+
+    def get_balance(self, account_id: str) -> int | None:
+        """Balance in minor units, None when the account is unknown."""
+        return self._ledger.balance(account_id)
+
+    balance = get_balance
+
+    def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+        """Begin a transaction, join the one under way, or replay what is recorded. Raises Unavailable."""
+        if not self.ready:
+            raise Unavailable("The wallet is starting or recovering; retry with the same transaction id", in_doubt=True)
+        body = Body(kind, account_id, amount)
+        pending = self._underway.get(transaction_id)
+        if pending is None:
+            known = self._ledger.find(transaction_id)
+            if known is not None and known.status is Status.COMMITTED:
+                return self._replay(known, body)
+            pending = self._begin(body, transaction_id)
+        return self._underway.wait(pending, body, time.monotonic())
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """The latest attempt under an id, PENDING while it is under way."""
+        pending = self._underway.get(transaction_id)
+        if pending is not None:
+            return _pending_transaction(pending.operation, pending.lsn, pending.epoch)
+        if transaction_id in self._tail_ids:
+            return self._find_in_tail(transaction_id)
+        return self._ledger.find(transaction_id)
+
+    # ---- The pipeline
+
+    async def run(self) -> None:
+        """Turn what waits into blocks, one at a time, until cancelled. Raises DiskFault."""
+        while True:
+            await self._work.wait()
+            batch = self._take_batch()
+            if batch:
+                await self._record_transaction_wal(batch)
+            else:
+                self._work.clear()
+
+    def append(self, operations: list[Operation]) -> list[asyncio.Future[Answer]]:
+        """Put records of our own (rollbacks, rules, imports) into the log like any transaction."""
+        now, futures = time.monotonic(), []
+        for one in operations:
+            pending = Pending(one)
+            futures.append(self._underway.wait(pending, Body(Kind(one.kind), one.account_id, one.amount), now))
+            self._queue.append(pending)
+        self._work.set()
+        return futures
+
+    def _begin(self, body: Body, transaction_id: str) -> Pending:
+        if len(self._queue) >= self._settings.max_queue:
+            raise Unavailable("The wallet is overloaded; retry with the same transaction id", in_doubt=False)
+        if self._disk_is_full:
+            raise Unavailable(
+                "The disk is nearly full, nothing was begun; retry with the same transaction id when there is room",
+                in_doubt=False,
+                retry_after_s=5,
+            )
+        kind, account_id, amount = body
+        pending = self._underway.add(operation(kind, transaction_id, account_id, amount, self._now_us()))
+        if self._injector.armed:
+            self._inject_at_the_ends(transaction_id)
+        self._queue.append(pending)
+        self._work.set()
+        return pending
+
+    def _inject_at_the_ends(self, transaction_id: str) -> None:
+        """The two stages outside of the pipeline: before it, and after the task that answers this request is done."""
+        self._injector.saw_new(transaction_id)
+        self._injector.reached(Stage.RECEIVED, (transaction_id,))
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: self._injector.reached(Stage.REPLIED, (transaction_id,)))
+
+    def _replay(self, known: Transaction, body: Body) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future.set_result(Answer(known, True, self.mode, first_difference(known, body)))
+        return future
+
+    def _take_batch(self) -> list[Pending]:
+        lead = self._lead
+        may_append = lead is not None and lead.core.answering and lead.settled
+        if not may_append or len(self._inflight) >= MAX_INFLIGHT_BLOCKS:
+            return []
+        batch: list[Pending] = []
+        while self._queue and len(batch) < self._settings.max_batch:
+            pending = self._queue.popleft()
+            if not pending.given_up:
+                batch.append(pending)
+        return batch
+
+    async def _record_transaction_wal(self, transactions: list[Pending]) -> None:
+        """Make the PENDING records of a batch durable here; nothing of it has been sent before."""
+        assert self._lead is not None
+        operations = [pending.operation for pending in transactions]
+        epoch, first_lsn = self._lead.core.epoch, self._next_lsn
+        block = encode_block(
+            epoch, first_lsn, len(operations), self._commit_lsn, self._chain, encode_operations(operations)
+        )
+        for lsn, pending in enumerate(transactions, first_lsn):
+            pending.lsn, pending.epoch = lsn, epoch
+        self._next_lsn, self._chain = block.last_lsn + 1, block.chain
+        await self._disk.append(block)
+        self._recorded.said((one.transaction_id for one in operations), len(operations))
+        if self._injector.armed:
+            self._injector.reached(Stage.PENDING, [one.transaction_id for one in operations], first_lsn)
+        self._marked_lsn = block.commit_lsn
+        self._inflight.append(_Batch(block, transactions))
+        self._lead.durable(block)
+
+    def committed(self, lsn: int) -> None:
+        """The pair's protocol: everything up to `lsn` may be executed and answered."""
+        self._commit_lsn = max(self._commit_lsn, lsn)
+        self._committed_at = time.monotonic()
+        while self._tail and self._tail[0].last_lsn <= lsn:
+            self._execute(self._tail.popleft())
+        while self._inflight and self._inflight[0].block.last_lsn <= lsn:
+            self._commit_transaction(self._inflight.popleft())
+        if self._queue:
+            self._work.set()
+
+    def _execute(self, block: Block) -> None:
+        operations = decode_operations(block.payload)
+        self._ledger.apply(block.first_lsn, block.epoch, operations)
+        self._tail_ids.difference_update(one.transaction_id for one in operations)
+        self._on_applied(block)
+
+    def _commit_transaction(self, batch: _Batch) -> None:
+        """Execute a batch that is durable wherever it must be, and answer it."""
+        block, transactions = batch
+        armed = self._injector.armed
+        ids = [pending.operation.transaction_id for pending in transactions] if armed else []
+        if armed and self.mode == "paired":
+            self._injector.reached(Stage.SYNCED, ids, block.first_lsn)
+        operations = [pending.operation for pending in transactions]
+        outcomes = self._ledger.apply(block.first_lsn, block.epoch, operations)
+        if armed:
+            self._injector.reached(Stage.EXECUTED, ids, block.first_lsn)
+            if self._injector.arming and self._injector.arming.stage is Stage.COMMITTED:
+                self._disk.append_mark_now(block.last_lsn)
+            self._injector.reached(Stage.COMMITTED, ids, block.first_lsn)
+        self._on_applied(block)
+        mode = self.mode
+        for pending, outcome in zip(transactions, outcomes, strict=True):
+            self._underway.answer(pending, _transaction(pending, outcome), mode)
+        self._committed.said((one.transaction_id for one in operations), len(operations))
+
+    # ---- Recovery
+
+    def recover_pending_transactions(self) -> int:
+        """Count the PENDING records that recovery found; the protocol settles them, forward or back."""
+        count = sum(block.count for block in self._tail)
+        if count:
+            self._log.info(f"WAL: Found {count} PENDING transactions to settle")
+        return count
+
+    async def before_cut(self, lsn: int) -> None:
+        """What the log has beyond `lsn` was never answered: remember it, so that ROLLED_BACK goes on record."""
+        cut = [one for block in self._tail if block.first_lsn > lsn for one in decode_operations(block.payload)]
+        await self._rollbacks.remember(cut)
+        for one in cut:
+            self._log.warning(f"WAL: Rolling back PENDING transaction {one.transaction_id}: the backup never had it")
+
+    def after_cut(self) -> None:
+        """The log ends earlier now."""
+        journal = self._disk.journal
+        self._tail = deque(block for block in self._tail if block.last_lsn <= journal.durable_lsn)
+        self._tail_ids = {op.transaction_id for block in self._tail for op in decode_operations(block.payload)}
+        self._chain, self._next_lsn = journal.chain, journal.durable_lsn + 1
+
+    async def open(self) -> None:
+        """The log is settled: put rollbacks and changed rules on record, then serve."""
+        if self._serving:
+            return
+        records = self._rollbacks.operations(self._ledger, self._now_us())
+        if self._settings.rules != self._ledger.rules:
+            records.append(changed_rules(self._settings.rules, self._now_us()))
+        await asyncio.gather(*self.append(records))
+        await self._rollbacks.forget()
+        self._serving = True
+        self._log.info("Primary service initialized with failover support")
+
+    # ---- Housekeeping
+
+    async def tick(self) -> None:
+        """Every 50 ms or so: time-outs, the mark of an idle log, the disk's room."""
+        now = time.monotonic()
+        self._underway.expire(now)
+        if self._queue:
+            self._work.set()
+        idle = not self._inflight and not self._queue and now - self._committed_at > _IDLE_MARK_AFTER_S
+        if idle and self._commit_lsn > self._marked_lsn and self._lead and self._lead.core.answering:
+            self._marked_lsn = self._commit_lsn
+            self._lead.idle_mark()
+            await self._disk.append_mark(self._commit_lsn)
+            self._committed.flush()
+            self._recorded.flush()
+
+    def watch_disk(self) -> None:
+        """Every second or so: refuse new transactions before the disk is full, never in the middle of one."""
+        full = self._disk.journal.free_bytes() < self._settings.min_free_bytes
+        if full != self._disk_is_full:
+            self._disk_is_full = full
+            self._log.warning("The disk is nearly full: writes are refused" if full else "The disk has room again")
+
+    def stop(self) -> None:
+        """Refuse what is new; what is under way goes on."""
+        self._stopping = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until nothing is under way, at most `timeout_s` seconds; who still waits then is told so."""
+        until = time.monotonic() + timeout_s
+        while len(self._underway) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        self._underway.fail_all("The wallet stops")
+
+    def wake(self) -> None:
+        """The protocol's state has changed: look again whether blocks may be appended."""
+        self._work.set()
+
+    def _now_us(self) -> int:
+        """Microseconds since 1970 UTC, never going back while this process lives."""
+        self._last_time_us = max(self._last_time_us, time.time_ns() // 1000)
+        return self._last_time_us
+
+    def _find_in_tail(self, transaction_id: str) -> Transaction | None:
+        for block in self._tail:
+            for lsn, one in enumerate(decode_operations(block.payload), block.first_lsn):
+                if one.transaction_id == transaction_id:
+                    return _pending_transaction(one, lsn, block.epoch)
+        return None
+
+
+def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
+    one = pending.operation
+    return Transaction(
+        one.transaction_id,
+        Kind(one.kind),
+        one.account_id,
+        one.amount,
+        outcome.code,
+        outcome.new_balance,
+        pending.lsn,
+        pending.epoch,
+        one.time_us,
+        Status.COMMITTED,
+        outcome.limit,
+    )
+
+
+def _pending_transaction(one: Operation, lsn: int, epoch: int) -> Transaction:
+    return Transaction(
+        one.transaction_id,
+        Kind(one.kind),
+        one.account_id,
+        one.amount,
+        OutcomeCode.OK,
+        None,
+        lsn,
+        epoch,
+        one.time_us,
+        Status.PENDING,
+    )

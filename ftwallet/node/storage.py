@@ -1,0 +1,102 @@
+"""Opening a node's directory: the identity, the log, the newest checkpoint, and the replay of what follows it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from ftwallet import platform
+from ftwallet.journal import Block, Corruption, Journal
+from ftwallet.journal.checkpoints import load_newest
+from ftwallet.journal.identity import Identity
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import decode_operations
+from ftwallet.ledger.rules import Rules
+from ftwallet.ledger.state import MemoryState
+
+DEFAULT_RULES = Rules()
+"""A new ledger begins with these; others come into force by a record in the log, so that every replay agrees."""
+
+
+class Storage(NamedTuple):
+    """`tail`: blocks beyond the commit that the log knows of, not executed. `checkpoint_lsn`: where replay began."""
+
+    identity: Identity
+    journal: Journal
+    ledger: Ledger
+    tail: list[Block]
+    checkpoint_lsn: int
+
+
+def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = False) -> Storage:
+    """Open a node's directory and bring its ledger to the commit.
+
+    A node that has lived and has no log is refused, unless it `may_be_empty`, because it was just set aside. Raises
+    Refused, DiskFault, Corruption.
+    """
+    identity = Identity.load(node_dir)
+    create = may_be_empty or identity.epoch == 0
+    journal = Journal.open(node_dir / "journal", identity.cluster_id, segment_bytes, create=create)
+    log = structlog.get_logger()
+    if journal.torn:
+        log.warning(f"Journal: cut a torn tail: {journal.torn}")
+    began = time.monotonic()
+    ledger = _from_checkpoint(node_dir / "checkpoints", journal)
+    checkpoint_lsn = ledger.applied_lsn
+    tail = replay(ledger, journal)
+    seconds = time.monotonic() - began
+    log.info(
+        f"Recovered to lsn {ledger.applied_lsn} in {seconds:.2f} s: checkpoint at lsn {checkpoint_lsn}, "
+        f"{ledger.applied_lsn - checkpoint_lsn} records replayed, {sum(block.count for block in tail)} PENDING"
+    )
+    return Storage(identity, journal, ledger, tail, checkpoint_lsn)
+
+
+def replay(ledger: Ledger, journal: Journal) -> list[Block]:
+    """Execute the log from where the ledger stands up to the log's commit; returns the blocks beyond."""
+    tail: list[Block] = []
+    for block in journal.blocks(ledger.applied_lsn + 1):
+        if block.last_lsn <= journal.commit_lsn:
+            ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
+        else:
+            tail.append(block)
+    return tail
+
+
+def rebuild(node_dir: Path, journal: Journal) -> tuple[Ledger, list[Block]]:
+    """A ledger that stands at the log's commit, from disk alone; and the blocks beyond."""
+    ledger = _from_checkpoint(node_dir / "checkpoints", journal)
+    return ledger, replay(ledger, journal)
+
+
+def _from_checkpoint(directory: Path, journal: Journal) -> Ledger:
+    """The ledger of the newest checkpoint that this log still holds, else a new one: the log has all of it."""
+    loaded = load_newest(
+        directory,
+        usable=lambda meta: meta.lsn <= journal.commit_lsn and journal.holds(meta.lsn, meta.chain),
+        report=structlog.get_logger().warning,
+    )
+    if loaded is None:
+        return Ledger(DEFAULT_RULES, MemoryState())
+    _, chunks = loaded
+    return Ledger.restore(chunks)
+
+
+def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) -> Path:
+    """Keep a damaged log and its checkpoints in quarantine and leave an empty node, to be rebuilt from the partner.
+
+    The new incarnation comes first: from then on this directory is not in the in-sync set, whatever happens next.
+    """
+    identity.renew_incarnation()
+    aside = node_dir / "quarantine" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-damaged"
+    aside.mkdir(parents=True, exist_ok=True)
+    (aside / "why.txt").write_text(f"{damage}\n")
+    for name in ("checkpoints", "journal"):
+        if (node_dir / name).exists():
+            platform.rename(node_dir / name, aside / name)
+    platform.fsync_directory(aside)
+    platform.fsync_directory(node_dir)
+    return aside

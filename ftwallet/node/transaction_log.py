@@ -1,0 +1,44 @@
+"""Log lines of single transactions while there are few, and one line a second when there are many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import structlog
+
+_LINES_A_SECOND = 20
+
+
+class TransactionLog:
+    """`said` says what happened to transactions: each by its id, or how many within the last second."""
+
+    def __init__(self, sentence: str, plural: str) -> None:
+        self._log = structlog.get_logger()
+        self._sentence = sentence
+        self._plural = plural
+        self._second = 0
+        self._lines = 0
+        self._silent = 0
+
+    def said(self, transaction_ids: Iterable[str], count: int) -> None:
+        """These `count` transactions have come this far."""
+        self._turn_second()
+        if self._lines + count > _LINES_A_SECOND:
+            self._silent += count
+            return
+        self._lines += count
+        for transaction_id in transaction_ids:
+            self._log.info(f"{self._sentence} {transaction_id}")
+
+    def _turn_second(self) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self.flush()
+            self._second, self._lines = second, 0
+
+    def flush(self) -> None:
+        """Say how many were not said one by one."""
+        if self._silent:
+            self._log.info(f"{self._plural}: {self._silent:,} more within a second")
+            self._silent = 0
