@@ -20,7 +20,7 @@ from ftwallet import __version__
 from ftwallet.api import describe, problems, schemas
 from ftwallet.api.decode import FieldError, Malformed
 from ftwallet.api.handlers import Handler, Handlers
-from ftwallet.api.hot import answered, with_hot_path
+from ftwallet.api.hot import answered, guarded, with_hot_path
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.reply import JSON, Reply, framed
 from ftwallet.wallet import Wallet
@@ -47,7 +47,6 @@ def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
     )
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
-    app.add_exception_handler(Exception, _internal_error)
 
     def post(path: str, handler: Handler, **documented: Any) -> None:
         async def call(request: Request) -> Response:
@@ -61,11 +60,11 @@ def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
 
     @app.get("/transactions/{transaction_id:path}", response_model=None, **describe.transaction())
     async def transaction(transaction_id: str, request: Request) -> Response:
-        return _response(await handlers.transaction(_raw_transaction_id(request.scope, transaction_id)))
+        return _response(await guarded(handlers.transaction(_raw_transaction_id(request.scope, transaction_id))))
 
     @app.get("/health", response_model=None, **describe.health())
     async def health() -> Response:
-        return _response(await handlers.health())
+        return _response(await guarded(handlers.health()))
 
     @app.get("/", response_model=None, include_in_schema=False)
     async def index() -> Response:
@@ -137,11 +136,6 @@ async def _validation_problem(request: Request, error: Exception) -> Response:
         raise error
     fields = [FieldError(".".join(map(str, item["loc"])), str(item["msg"])) for item in error.errors()]
     return _response(problems.malformed(Malformed(fields)))
-
-
-async def _internal_error(request: Request, error: Exception) -> Response:
-    """A bug; the server logs it, since Starlette raises it again once this is sent."""
-    return _response(problems.internal_error())
 
 
 def _head_like_get(app: ASGIApp) -> ASGIApp:

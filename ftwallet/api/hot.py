@@ -9,7 +9,7 @@ throws away what still comes, so that the client can finish sending and read the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -55,8 +55,20 @@ async def answered(handler: Handler, headers: Headers, receive: Receive, max_bod
     except BodyTooLong:
         return problems.body_too_long(max_body_bytes)
     except Exception:
-        _log.exception("A request ended in an internal error")
-        return problems.internal_error()
+        return _bug()
+
+
+async def guarded(call: Awaitable[Reply]) -> Reply:
+    """The reply of a call without a body; a bug becomes a problem document, and the connection lives on."""
+    try:
+        return await call
+    except Exception:
+        return _bug()
+
+
+def _bug() -> Reply:
+    _log.exception("A request ended in an internal error")
+    return problems.internal_error()
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 GOOD = b'{"account_id":"user123","amount":1000.5,"transaction_id":"t1"}'
 MOVEMENTS = ("/deposit", "/withdraw")
+MAX_BODY = 1_000
 
 
 class Case(NamedTuple):

@@ -6,9 +6,8 @@ import pytest
 from starlette.types import ASGIApp
 
 from ftwallet.api.app import build_app
+from tests.api.cases import MAX_BODY
 from tests.api.stand_ins import MemoryWallet
-
-MAX_BODY = 1_000
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from tests.api.cases import (
     GOOD,
     MALFORMED_BALANCES,
     MALFORMED_MOVEMENTS,
+    MAX_BODY,
     MOVEMENTS,
     REFUSED_AMOUNTS,
     Case,
 )
-from tests.api.conftest import MAX_BODY
 from tests.api.stand_ins import Got, MemoryWallet, NothingSent, ask
 
 _CASES = [

@@ -9,8 +9,15 @@ import pytest
 from ftwallet.api.app import build_app, declared_app
 from ftwallet.api.handlers import Handlers
 from ftwallet.wallet import Unavailable
-from tests.api.cases import GOOD, MALFORMED_BALANCES, MALFORMED_MOVEMENTS, MOVEMENTS, REFUSED_AMOUNTS, movement
-from tests.api.conftest import MAX_BODY
+from tests.api.cases import (
+    GOOD,
+    MALFORMED_BALANCES,
+    MALFORMED_MOVEMENTS,
+    MAX_BODY,
+    MOVEMENTS,
+    REFUSED_AMOUNTS,
+    movement,
+)
 from tests.api.stand_ins import MemoryWallet, NothingSent, ask
 
 Request = tuple[str, bytes, tuple[tuple[str, str], ...]]

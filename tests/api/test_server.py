@@ -118,6 +118,19 @@ async def test_k3_a_client_that_gives_up_finds_the_outcome_under_its_id(
     assert wallet.applied_lsn == 1
 
 
+async def test_a_bug_in_a_read_is_a_problem_document_too(
+    connection: Connection, wallet: MemoryWallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(transaction_id: str) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(wallet, "find", broken)
+    connection.writer.write(b"GET /transactions/t1 HTTP/1.1\r\nhost: x\r\n\r\n")
+    status, body = await connection.response()
+    assert (status, json.loads(body)["title"]) == (500, "Internal error")
+    assert (await connection.post("/deposit", GOOD))[0] == 200
+
+
 async def test_the_wire_has_the_contracts_headers(connection: Connection) -> None:
     connection.writer.write(b"POST /deposit HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(GOOD) + GOOD)
     head = (await connection.reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
