@@ -49,6 +49,7 @@ class Supervisor:
         self._gate_open = False  # the primary is started when the backup is up, or is known not to come up
         self._mode = ""
         self._exit_code: ExitCode | None = None
+        self.cut_short: list[str] = []  # who was still stopping when told to stop at once
         self._stop_signals = 0
         self._stopping = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
@@ -216,7 +217,8 @@ class Supervisor:
             self.stop()
             return
         self._exit_code = ExitCode.INTERRUPTED
-        names = " and ".join(self.still_running()) or "nobody"
+        self.cut_short = self.still_running()
+        names = " and ".join(self.cut_short) or "nobody"
         self.events.record("stopped-at-once", f"Told twice to stop: {names} was still stopping and is killed")
 
     def _look_for_deaths(self, now: float) -> None:

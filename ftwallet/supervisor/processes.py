@@ -21,7 +21,7 @@ from ftwallet.config import Config
 from ftwallet.platform import ProcessIdentity
 from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
 
-_NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
+NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
 
 
 class Launch(NamedTuple):
@@ -103,7 +103,7 @@ class Child:
 def node_launch(config: Config, node: str, role: str, http_fd: int | None) -> Launch:
     """Return how a node is started; the primary inherits the listening socket `http_fd`."""
     arguments = [sys.executable, "-P", "-m", "ftwallet", "node", role, "--node", node]
-    arguments += ["--config", str(config.config_file or _NO_CONFIG_FILE), "--data-dir", str(config.data_dir)]
+    arguments += ["--config", str(config.config_file or NO_CONFIG_FILE), "--data-dir", str(config.data_dir)]
     arguments += ["--supervisor-socket", str(config.data_dir / SUPERVISOR_SOCKET), "--parent-pid", str(os.getpid())]
     if http_fd is not None:
         arguments += ["--http-fd", str(http_fd)]

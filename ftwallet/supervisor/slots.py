@@ -6,14 +6,17 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import grpc
 import psutil
 
-from ftwallet.rpc.v1.control_pb2_grpc import NodeControlAsyncStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor.heartbeat import Pulse
 from ftwallet.supervisor.processes import Child
+
+if TYPE_CHECKING:
+    from ftwallet.rpc.v1.control_pb2_grpc import NodeControlAsyncStub
 
 _UP_STATES = frozenset({"serving", "catching-up", "in-sync"})
 

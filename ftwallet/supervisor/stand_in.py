@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
+from http import HTTPStatus
+
+from ftwallet.api.problems import ProblemType, problem
+from ftwallet.api.reply import JSON, framed
 
 _RETRY_AFTER_S = 1
 _REQUEST_DEADLINE_S = 2.0  # for a client to have sent its request; it is answered anyway
@@ -59,28 +62,14 @@ class StandIn:
 
 def answer(head: bytes) -> bytes:
     """Return the whole answer to a request with this head."""
-    health = head.startswith((b"GET /health ", b"HEAD /health "))
-    kind = "application/json" if health else "application/problem+json"
-    document = {"status": "initializing"} if health else _problem()
-    body = json.dumps(document, separators=(",", ":")).encode()
-    lines = (
-        "HTTP/1.1 503 Service Unavailable",
-        f"content-type: {kind}",
-        f"content-length: {len(body)}",
-        f"retry-after: {_RETRY_AFTER_S}",
-        "connection: close",
-    )
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head.startswith(b"HEAD ") else body)
-
-
-def _problem() -> dict[str, object]:
-    return {
-        "type": "about:blank",
-        "title": "Service Unavailable",
-        "status": 503,
-        "detail": _DETAIL,
-        "retry_after": _RETRY_AFTER_S,
-    }
+    if head.startswith((b"GET /health ", b"HEAD /health ")):
+        reply = framed(503, JSON, b'{"status":"initializing"}', [(b"retry-after", b"%d" % _RETRY_AFTER_S)])
+    else:
+        reply = problem(ProblemType.UNAVAILABLE, _DETAIL, retry_after=_RETRY_AFTER_S)
+    status, headers, body = reply
+    lines = [b"%s: %s" % header for header in [*headers, (b"connection", b"close")]]
+    start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
+    return b"\r\n".join([start, *lines, b"", b"" if head.startswith(b"HEAD ") else body])
 
 
 def _body_length(head: bytes) -> int:

@@ -1,0 +1,79 @@
+"""`up -d`: a supervisor with a session of its own and none of the caller's descriptors, waited for until it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+
+from ftwallet.cli.terminal import say
+from ftwallet.config import Config
+from ftwallet.errors import ExitCode, Refused
+from ftwallet.supervisor.client import SupervisorClient
+from ftwallet.supervisor.documents import http_url
+from ftwallet.supervisor.events import EVENTS_FILE, read_events
+from ftwallet.supervisor.processes import NO_CONFIG_FILE
+
+_LOOK_EVERY_S = 0.05
+_STOP_SLACK_S = 5.0
+_TELLING = frozenset({"node-failed", "node-died", "node-state", "node-up", "refused"})
+
+
+def up(config: Config, limit_s: float) -> ExitCode:
+    """Start a supervisor and return when it is paired and serving. Raises Refused, and leaves nothing running then."""
+    child = _spawn(config)
+    try:
+        _wait(config, child, limit_s)
+    except BaseException:  # Ctrl-C too: what the caller does not get must not stay behind
+        _end(config, child)
+        raise
+    say(f"FT-Wallet is up: {http_url(config)}, supervisor pid {child.pid}; stop it with `ftwallet-run stop`")
+    return ExitCode.OK
+
+
+def _spawn(config: Config) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-P", "-m", "ftwallet", "up", "--detached-child"]
+    arguments += ["--config", str(config.config_file or NO_CONFIG_FILE), "--data-dir", str(config.data_dir)]
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait(config: Config, child: subprocess.Popen[str], limit_s: float) -> None:
+    give_up = time.monotonic() + limit_s
+    while time.monotonic() < give_up:
+        if child.poll() is not None:
+            raise Refused(_last_words(child))
+        with contextlib.suppress(Refused), SupervisorClient(config.data_dir) as supervisor:
+            document = supervisor.status()
+            if document["supervisor"]["pid"] == child.pid and document["ready"] and document["mode"] == "paired":
+                return
+        time.sleep(_LOOK_EVERY_S)
+    raise Refused(f"not paired and serving within {limit_s:g} s, everything was stopped again; {_why(config)}")
+
+
+def _last_words(child: subprocess.Popen[str]) -> str:
+    output = child.stdout.read().strip() if child.stdout else ""
+    return output.removeprefix("Error: ") or f"the supervisor ended at once with exit code {child.returncode}"
+
+
+def _why(config: Config) -> str:
+    history = config.data_dir / EVENTS_FILE
+    told = [event.sentence for event in read_events(history) if event.kind in _TELLING]
+    return f"last: {told[-1]}" if told else f"see {config.data_dir / 'logs'}"
+
+
+def _end(config: Config, child: subprocess.Popen[str]) -> None:
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(2 * config.stop_timeout_s + _STOP_SLACK_S)
+    except subprocess.TimeoutExpired:
+        child.kill()  # its nodes die with it
+        child.wait()

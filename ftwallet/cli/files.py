@@ -1,0 +1,49 @@
+"""`ftwallet-run export` and `import`: the readable files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from ftwallet.cli.options import as_json, load_settings, settings
+from ftwallet.cli.terminal import say, say_json
+from ftwallet.supervisor.client import SupervisorClient
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
+@settings
+@as_json
+def export(directory: Path | None, as_json: bool) -> None:
+    """Write <role>_wallets.json and <role>_transactions.json of each node, atomically.
+
+    Into DIRECTORY, by default the data directory.
+    """
+    config = load_settings()
+    with SupervisorClient(config.data_dir) as supervisor:
+        document = supervisor.export((directory or config.data_dir).absolute())
+    if as_json:
+        say_json(document)
+        return
+    for node, written in document["nodes"].items():
+        say(f"node {node}: {', '.join(written)}")
+
+
+@click.command(name="import")
+@click.argument("wallets", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("transactions", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=False)
+@settings
+@as_json
+def import_(wallets: Path, transactions: Path | None, as_json: bool) -> None:
+    """Take WALLETS and TRANSACTIONS, files as `export` writes them, into an empty ledger.
+
+    Ids whose body the file does not hold match by id alone.
+    """
+    absolute = transactions.absolute() if transactions else None
+    with SupervisorClient(load_settings().data_dir) as supervisor:
+        document = supervisor.import_files(wallets.absolute(), absolute)
+    if as_json:
+        say_json(document)
+    else:
+        say(document.get("sentence") or f"Imported {document}")

@@ -1,0 +1,96 @@
+"""`ftwallet-run status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from ftwallet.cli.options import as_json, load_settings, settings
+from ftwallet.cli.terminal import console, say_json
+from ftwallet.errors import ExitCode
+from ftwallet.supervisor.client import SupervisorClient
+
+_MEBIBYTE = 1 << 20
+_DIGEST_SHOWN = 12
+_STATE_STYLES = {"serving": "green", "in-sync": "green", "down": "red", "failed": "bold red"}
+_COLUMNS = (
+    "node",
+    "role",
+    "state",
+    "pid",
+    "uptime",
+    "durable lsn",
+    "commit lsn",
+    "digest",
+    "restarts",
+    "cpu",
+    "memory",
+)
+
+
+@click.command()
+@settings
+@as_json
+def status(as_json: bool) -> None:
+    """Show roles, pids, ports, uptime, epoch, in-sync set, lsns and digests, restarts, CPU and memory.
+
+    Exits 0 when paired and serving, 3 when solo, starting or not serving, 4 without a supervisor.
+    """
+    with SupervisorClient(load_settings().data_dir) as supervisor:
+        document = supervisor.status()
+    if as_json:
+        say_json(document)
+    else:
+        show(document)
+    paired = document["mode"] == "paired" and document["ready"]
+    raise SystemExit(ExitCode.OK if paired else ExitCode.NOT_SERVING)
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print a status document for people."""
+    out = console()
+    serving = "serving" if document["ready"] else "not serving"
+    in_sync = ", ".join(document["in_sync"])
+    out.print(f"[bold]{document['mode'] or 'no primary'}[/], {serving}; epoch {document['epoch']}, in sync: {in_sync}")
+    supervisor = document["supervisor"]
+    out.print(
+        f"cluster {document['cluster_id']}, supervisor pid {supervisor['pid']}, up {_duration(supervisor['uptime_s'])}"
+    )
+    out.print(_table(document["nodes"], lines=out.is_terminal))
+    for node in document["nodes"]:
+        faces = ", ".join(face for face in (node["http"], f"gRPC {node['grpc']}") if face)
+        out.print(f"node {node['node']}: {faces}")
+
+
+def _table(nodes: list[dict[str, Any]], *, lines: bool) -> Any:
+    from rich import box  # noqa: PLC0415  (`--json` does without rich)
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD if lines else None, pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=True, justify="right" if "lsn" in column else "left")
+    for node in nodes:
+        style = _STATE_STYLES.get(node["state"], "yellow")
+        table.add_row(
+            node["node"],
+            node["role"],
+            f"[{style}]{node['state']}[/]",
+            str(node["pid"] or "-"),
+            _duration(node["uptime_s"]),
+            str(node["durable_lsn"]),
+            str(node["commit_lsn"]),
+            node["digest"][:_DIGEST_SHOWN],
+            str(node["restarts"]),
+            f"{node['cpu_percent']:.0f} %",
+            f"{node['rss_bytes'] / _MEBIBYTE:.0f} MiB",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
