@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ftwallet.cli.commands import ftwallet_run
@@ -11,4 +12,6 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `ftwallet-run` with these arguments (those of the process by default); ends with SystemExit."""
+    # gRPC's C core tells on stderr of every connection that a killed process leaves; read when grpc is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     ftwallet_run.main(args=None if arguments is None else list(arguments), prog_name="ftwallet-run")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 from ftwallet.cli.terminal import say
 from ftwallet.config import Config
@@ -51,10 +52,14 @@ def _wait(config: Config, child: subprocess.Popen[str], limit_s: float) -> None:
     while time.monotonic() < give_up:
         if child.poll() is not None:
             raise Refused(_last_words(child))
+        document: dict[str, Any] = {}
         with contextlib.suppress(Refused), SupervisorClient(config.data_dir) as supervisor:
             document = supervisor.status()
-            if document["supervisor"]["pid"] == child.pid and document["ready"] and document["mode"] == "paired":
+        if document and document["supervisor"]["pid"] == child.pid:
+            if document["ready"] and document["mode"] == "paired":
                 return
+            if any(node["state"] == "failed" for node in document["nodes"]):
+                raise Refused(f"not paired and serving, everything was stopped again; {_why(config)}")
         time.sleep(_LOOK_EVERY_S)
     raise Refused(f"not paired and serving within {limit_s:g} s, everything was stopped again; {_why(config)}")
 

@@ -12,6 +12,7 @@ import psutil
 
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode
+from ftwallet.faults.crash import Crash
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor import obituary
@@ -20,7 +21,7 @@ from ftwallet.supervisor.events import EventLog
 from ftwallet.supervisor.heartbeat import beat
 from ftwallet.supervisor.policy import Death, GiveUp, Limits, Restart, Stay, after_death, describe, signal_name
 from ftwallet.supervisor.ports import taken_sentence
-from ftwallet.supervisor.processes import Child, node_launch
+from ftwallet.supervisor.processes import Child, log_path, node_launch
 from ftwallet.supervisor.roles import NODES, PRIMARY, role_of
 from ftwallet.supervisor.slots import DeathNote, Ending, Phase, Run, Slot
 
@@ -81,8 +82,9 @@ class Fleet:
             return
         before, was_up = run.status, run.was_up
         run.heard(status, now, self._config.hung_after_s)
-        slot.last = status
-        self._sample(slot, status)
+        if status.digest:  # a node that is just starting has no ledger yet
+            slot.last = status
+            self._sample(slot, status)
         if run.was_up and not was_up:
             slot.early_deaths, slot.reason = 0, ""
             took = now - run.child.started_at
@@ -145,10 +147,11 @@ class Fleet:
         if run is None or (code := run.child.returncode) is None:
             return
         sentence = self._last_sentence(slot, run, code)
-        slot.ending = Ending(run.number, code, now, sentence, run.status)
+        crash = obituary.armed_crash(self._config.node_dir(slot.node))
+        slot.ending = Ending(run.number, code, now, sentence, crash)
         death = Death(code, run.was_up, stopping or (slot.phase is Phase.STOPPING and not slot.start_again), sentence)
         self._close(run)
-        self._record_death(slot, run, death)
+        self._record_death(slot, run, death, crash)
         slot.run = None
         if slot.phase is Phase.STOPPING and slot.start_again and not stopping:
             slot.phase, slot.start_at, slot.early_deaths = Phase.WAITING, now, 0
@@ -202,15 +205,14 @@ class Fleet:
         self._follow(slot, Death(ExitCode.FAILED, False, False, sentence), now)
 
     def _last_sentence(self, slot: Slot, run: Run, code: int) -> str:
-        sentence = obituary.last_sentence(self._config.node_dir(slot.node))
         if code != ExitCode.PORT_TAKEN:
-            return sentence
+            sentence = obituary.last_sentence(self._config.node_dir(slot.node))
+            return sentence or obituary.last_line(log_path(self._config.data_dir, slot.node), code)
         key = f"{run.role}_grpc_port"
         return taken_sentence(self._config.grpc_host, getattr(self._config, key), key)
 
-    def _record_death(self, slot: Slot, run: Run, death: Death) -> None:
+    def _record_death(self, slot: Slot, run: Run, death: Death, crash: Crash | None) -> None:
         how = describe(death.code)
-        crash = obituary.armed_crash(self._config.node_dir(slot.node))
         if crash is not None:
             how += f" at the armed stage {crash.stage} of transaction {crash.transaction_id}"
         cause = f" ({slot.note})" if slot.note else ""

@@ -5,25 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from ftwallet.faults.crash import Crash, forget_crash, read_crash
 
 _EXIT_FILE = "exit.json"
-_CRASH_FILE = "crash.json"
-
-
-class Crash(NamedTuple):
-    """The armed crash that a process carried out on itself; `transaction_id` is empty if it did not say."""
-
-    stage: str
-    transaction_id: str
-    at: str
+_LAST_WORDS_BYTES = 4096
 
 
 def forget(node_dir: Path) -> None:
     """Remove what an earlier process left, so that it is not taken for the next one's."""
-    for name in (_EXIT_FILE, _CRASH_FILE):
-        with contextlib.suppress(OSError):
-            (node_dir / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        forget_crash(node_dir)
+        (node_dir / _EXIT_FILE).unlink(missing_ok=True)
 
 
 def last_sentence(node_dir: Path) -> str:
@@ -31,12 +25,25 @@ def last_sentence(node_dir: Path) -> str:
     return str(_read(node_dir / _EXIT_FILE).get("sentence", ""))
 
 
+def last_line(log: Path, code: int) -> str:
+    """Return the last line of a node's log when the node ended by an error of its own; empty for a signal."""
+    if code <= 0:
+        return ""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_WORDS_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 def armed_crash(node_dir: Path) -> Crash | None:
     """Return the armed crash that ended the node, None if something else did."""
-    fields = _read(node_dir / _CRASH_FILE)
-    if "stage" not in fields:
+    try:
+        return read_crash(node_dir)
+    except (OSError, ValueError):
         return None
-    return Crash(str(fields["stage"]), str(fields.get("transaction_id", "")), str(fields.get("at", "")))
 
 
 def _read(path: Path) -> dict[str, Any]:

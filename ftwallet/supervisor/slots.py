@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import psutil
 
+from ftwallet.faults.crash import Crash
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor.heartbeat import Pulse
 from ftwallet.supervisor.processes import Child
@@ -77,7 +78,7 @@ class Ending:
     code: int
     at: float
     sentence: str
-    status: NodeStatus | None
+    crash: Crash | None
 
 
 @dataclass

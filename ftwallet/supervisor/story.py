@@ -18,7 +18,7 @@ from ftwallet.errors import Refused
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
 from ftwallet.ledger.money import format_amount
 from ftwallet.rpc.v1.control_pb2 import ArmRequest, DisarmRequest
-from ftwallet.supervisor import obituary, traces
+from ftwallet.supervisor import traces
 from ftwallet.supervisor.documents import SCHEMA, http_url
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.order import Order
@@ -59,10 +59,9 @@ class Story:
             if self._order.stage:
                 yield self._step("waiting", self._start_probe() if self._order.probe else self._how_to_send())
             ending = await self._death()
-            crash = obituary.armed_crash(self._supervisor.config.node_dir(self._slot.node))
-            transaction_id = crash.transaction_id if crash else ""
+            transaction_id = ending.crash.transaction_id if ending.crash else ""
             held = await self._who_held(transaction_id)
-            yield self._step("died", self._death_sentence(ending, crash), transaction_id=transaction_id)
+            yield self._step("died", self._death_sentence(ending), transaction_id=transaction_id)
             async for step in self._recovery(ending, transaction_id, held):
                 yield step
         finally:
@@ -209,10 +208,10 @@ class Story:
         first_fate: Document | None,
         answered: Answered | None,
     ) -> Document:
-        lsn, equal = await self._digests()
         fates = {
             slot.node: await traces.find(slot, transaction_id) for slot in (self._slot, self._partner) if transaction_id
         }
+        lsn, equal = await self._digests(max((fate["lsn"] or 0 for fate in fates.values() if fate), default=0))
         service = self._supervisor.service
         gap_s = service.last_gap_s if service.outages > self._outages else 0.0
         document = {
@@ -235,11 +234,12 @@ class Story:
         }
         return self._step("story", "", ok=equal is not False and self._supervisor.ready, **document)
 
-    async def _digests(self) -> tuple[int | None, bool | None]:
-        """Return the newest lsn at which both nodes were seen, and whether their digests were equal there."""
+    async def _digests(self, from_lsn: int) -> tuple[int | None, bool | None]:
+        """Return the newest lsn, not before `from_lsn`, at which both nodes were seen, and whether they were equal."""
 
         def common() -> list[int]:
-            return sorted(self._slot.samples.keys() & self._partner.samples.keys())
+            both = self._slot.samples.keys() & self._partner.samples.keys()
+            return sorted(lsn for lsn in both if lsn >= from_lsn)
 
         await self._supervisor.until(lambda: bool(common()), _DIGESTS_WITHIN_S)
         lsns = common()
@@ -247,7 +247,8 @@ class Story:
             return None, None
         return lsns[-1], all(self._slot.samples[lsn] == self._partner.samples[lsn] for lsn in lsns)
 
-    def _death_sentence(self, ending: Ending, crash: obituary.Crash | None) -> str:
+    def _death_sentence(self, ending: Ending) -> str:
+        crash = ending.crash
         where = f" at {crash.stage} of transaction {crash.transaction_id}" if crash else ""
         unarmed = "; this was not the armed crash" if self._order.stage and crash is None else ""
         words = f": {ending.sentence}" if ending.sentence else ""
@@ -273,8 +274,8 @@ def _send_all(probes: list[Probe]) -> Answered:
 
 
 def _held_sentence(transaction_id: str, held: dict[str, bool]) -> str:
-    words = " and ".join(f"node {node} {'held' if has else 'did not hold'} its record" for node, has in held.items())
-    return f"At that moment {words} ({transaction_id})"
+    words = " and ".join(f"node {node} {'had' if has else 'did not have'}" for node, has in held.items())
+    return f"At that moment {words} a record of {transaction_id}"
 
 
 def _status_of(fate: Document | None, transaction_id: str) -> str | None:
