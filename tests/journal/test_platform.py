@@ -42,9 +42,11 @@ def test_a_pidfd_tells_of_the_end_and_carries_signals() -> None:
         identity = platform.process_identity(child.pid)
         pidfd = platform.open_pidfd(child.pid)
         assert pidfd is not None
-        assert select.select([pidfd], [], [], 0)[0] == []
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        assert ended.poll(0) == []
         assert platform.send_signal(identity, signal.SIGKILL, pidfd)
-        assert select.select([pidfd], [], [], 10)[0] == [pidfd]
+        assert ended.poll(10_000)
         assert not platform.same_process(*identity)  # a zombie until it is reaped, and dead to us
         child.wait(10)
         assert not platform.send_signal(identity, signal.SIGKILL, pidfd)

@@ -1,0 +1,222 @@
+"""A crash before every single file operation, of the process alone and of the whole machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ftwallet.journal import NO_CHAIN, Block
+from ftwallet.journal.checkpoints import CheckpointMeta, load_newest, write_checkpoint
+from ftwallet.journal.identity import Identity
+from tests.journal.crash_disk import Crash, CrashDisk
+from tests.journal.logs import close_logs, grow, make_log, next_block, open_log, quarantined
+
+POWER_LOSSES = 12
+"""How many of the disks that a power loss may leave are tried for each operation."""
+
+pytestmark = pytest.mark.usefixtures("no_syncs")  # CrashDisk has its own
+
+
+class Story:
+    """What a scenario had been promised by the time it was ended."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.durable = 0
+        self.done = False
+
+
+def crash_everywhere(
+    tmp_path: Path,
+    prepare: Callable[[Path], None],
+    scenario: Callable[[Path, Story], None],
+    check: Callable[[Path, Story], None],
+) -> list[str]:
+    """Run the scenario, ended before its first operation, its second …; check what each leaves.
+
+    Return the operations.
+    """
+    for crash_at in range(1000):
+        node, after, story = tmp_path / f"{crash_at}" / "a", tmp_path / f"{crash_at}" / "after", Story()
+        node.mkdir(parents=True)
+        prepare(node)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = CrashDisk(node, tmp_path / f"{crash_at}" / "shadow", patch, crash_at)
+            try:
+                scenario(node, story)
+                story.done = True
+            except Crash:
+                pass
+        shutil.copytree(node, after)
+        check(after, story)
+        for seed in range(POWER_LOSSES):
+            shutil.rmtree(after)
+            disk.after_power_loss(after, Random(f"{crash_at} {seed}"))
+            check(after, story)
+        shutil.rmtree(tmp_path / f"{crash_at}")
+        close_logs()
+        if story.done:
+            return disk.done
+    raise AssertionError("the scenario never ended")
+
+
+def goes_on(node: Path, segment_bytes: int) -> None:
+    """The log can be written and opened again."""
+    journal = open_log(node, segment_bytes)
+    more = grow(journal, 40, 400, 400, epoch=7)
+    lsn, chain = journal.durable_lsn, journal.chain
+    journal.close()
+    again = open_log(node, segment_bytes)
+    assert (again.durable_lsn, again.chain, again.torn) == (lsn, chain, None)
+    assert list(again.blocks(more[0].first_lsn)) == more
+    again.close()
+
+
+def append_all(node: Path, story: Story) -> None:
+    journal = open_log(node, 900)
+    story.durable = journal.durable_lsn
+    for size in (100, 700, 30, 400, 1100):
+        block = next_block(journal, size)
+        story.blocks.append(block)
+        journal.append(block)
+        story.durable = journal.durable_lsn
+        journal.append_mark(journal.durable_lsn)
+
+
+def holds_what_was_promised(node: Path, story: Story) -> None:
+    journal = open_log(node, 900)
+    read = list(journal.blocks())
+    assert read == story.blocks[: len(read)]
+    assert journal.durable_lsn >= story.durable
+    assert journal.commit_lsn <= journal.durable_lsn
+    journal.close()
+    goes_on(node, 900)
+
+
+def test_C8_D5_appending_and_changing_segments(tmp_path: Path) -> None:
+    done = crash_everywhere(tmp_path, lambda _: None, append_all, holds_what_was_promised)
+    assert done.count("rename") >= 3
+
+
+WHOLE = (300, 300, 300, 300, 300, 300, 300)
+
+
+def prepare_whole(node: Path) -> None:
+    make_log(node, *WHOLE, segment_bytes=900)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 4, 6])
+def test_C8_D5_cutting_across_segments(tmp_path: Path, kept: int) -> None:
+    reference = make_log(tmp_path / "reference", *WHOLE, segment_bytes=900)
+    lsn = reference[kept - 1].last_lsn if kept else 0
+
+    def cut(node: Path, _: Story) -> None:
+        open_log(node, 900).cut(lsn, "not common")
+
+    def check(node: Path, story: Story) -> None:
+        journal = open_log(node, 900)
+        read = list(journal.blocks())
+        assert read == reference[: len(read)]
+        assert len(read) >= kept
+        if story.done:
+            assert len(read) == kept
+        if len(read) < len(reference):
+            copies = quarantined(node)
+            assert all(any(block.raw in copy for copy in copies) for block in reference[kept:])
+        journal.cut(lsn, "again")
+        journal.close()
+        goes_on(node, 900)
+        assert list(open_log(node, 900).blocks())[:kept] == reference[:kept]
+
+    crash_everywhere(tmp_path, prepare_whole, cut, check)
+
+
+def test_C8_D3_cutting_a_torn_tail(tmp_path: Path) -> None:
+    reference = make_log(tmp_path / "reference", 300, 300, 700)
+
+    def prepare(node: Path) -> None:
+        make_log(node, 300, 300, 700)
+        path = next((node / "journal").glob("*.journal"))
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - 100)
+
+    def check(node: Path, _: Story) -> None:
+        journal = open_log(node)
+        assert list(journal.blocks()) == reference[:2]
+        assert reference[2].raw[:-100] in quarantined(node)
+        journal.close()
+        goes_on(node, 900)
+
+    crash_everywhere(tmp_path, prepare, lambda node, _: open_log(node).close(), check)
+
+
+def checkpoint_of(lsn: int) -> CheckpointMeta:
+    return CheckpointMeta(lsn, 1, NO_CHAIN, bytes(32), [(1, lsn)])
+
+
+def test_C8_D5_writing_a_checkpoint(tmp_path: Path) -> None:
+    chunks = [b"x" * 600, b"y" * 40]
+
+    def prepare(node: Path) -> None:
+        for lsn in (1, 2):
+            write_checkpoint(node / "checkpoints", checkpoint_of(lsn), chunks)
+
+    def check(node: Path, story: Story) -> None:
+        loaded = load_newest(node / "checkpoints")
+        assert loaded is not None
+        assert loaded[0] in ([checkpoint_of(3)] if story.done else [checkpoint_of(2), checkpoint_of(3)])
+        assert list(loaded[1]) == chunks
+        write_checkpoint(node / "checkpoints", checkpoint_of(4), chunks)
+        names = sorted(path.name for path in (node / "checkpoints").iterdir())
+        assert len(names) == 2
+        assert names[-1].startswith("00000000000000000004")
+
+    def write(node: Path, _: Story) -> None:
+        write_checkpoint(node / "checkpoints", checkpoint_of(3), chunks)
+
+    crash_everywhere(tmp_path, prepare, write, check)
+
+
+def test_C8_D5_recording_an_epoch(tmp_path: Path) -> None:
+    def prepare(node: Path) -> None:
+        Identity.create(node, "cluster-1", "a").record_epoch(4)
+
+    def check(node: Path, story: Story) -> None:
+        assert Identity.load(node).epoch in ([5] if story.done else [4, 5])
+
+    crash_everywhere(tmp_path, prepare, lambda node, _: Identity.load(node).record_epoch(5), check)
+
+
+def test_D5_a_killed_process_did_not_make_durable_what_its_successor_reports(tmp_path: Path) -> None:
+    """A frame that was written and never synced is synced by the next open, before anybody is told of it."""
+
+    def kill_before_the_sync(node: Path) -> None:
+        journal = open_log(node)
+        block = next_block(journal, 300)
+        (path,) = (node / "journal").glob("*.journal")
+        with path.open("ab") as file:
+            file.write(block.raw)
+
+    def open_again(node: Path, story: Story) -> None:
+        story.durable = open_log(node).durable_lsn
+        assert story.durable == 1
+
+    def check(node: Path, story: Story) -> None:
+        assert open_log(node).durable_lsn >= story.durable
+
+    node = tmp_path / "a"
+    node.mkdir()
+    open_log(node).close()
+    with pytest.MonkeyPatch.context() as patch:
+        disk = CrashDisk(node, tmp_path / "shadow", patch, 1000)
+        kill_before_the_sync(node)
+        story = Story()
+        open_again(node, story)
+    for seed in range(POWER_LOSSES):
+        disk.after_power_loss(tmp_path / "after", Random(seed))
+        check(tmp_path / "after", story)
+        shutil.rmtree(tmp_path / "after")
