@@ -12,6 +12,7 @@ from typing import Any
 from ftwallet.cli.terminal import say
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
+from ftwallet.journal.identity import lock_holder
 from ftwallet.supervisor.client import SupervisorClient
 from ftwallet.supervisor.documents import http_url
 from ftwallet.supervisor.events import EVENTS_FILE, read_events
@@ -26,11 +27,11 @@ def up(config: Config, limit_s: float) -> ExitCode:
     """Start a supervisor and return when it is paired and serving. Raises Refused, and leaves nothing running then."""
     child = _spawn(config)
     try:
-        _wait(config, child, limit_s)
+        pid = _wait(config, child, limit_s)
     except BaseException:  # Ctrl-C too: what the caller does not get must not stay behind
         _end(config, child)
         raise
-    say(f"FT-Wallet is up: {http_url(config)}, supervisor pid {child.pid}; stop it with `ftwallet-run stop`")
+    say(f"FT-Wallet is up: {http_url(config)}, supervisor pid {pid}; stop it with `ftwallet-run stop`")
     return ExitCode.OK
 
 
@@ -47,21 +48,29 @@ def _spawn(config: Config) -> subprocess.Popen[str]:
     )
 
 
-def _wait(config: Config, child: subprocess.Popen[str], limit_s: float) -> None:
+def _wait(config: Config, child: subprocess.Popen[str], limit_s: float) -> int:
+    """Return the pid of the supervisor that serves: our child, or the one that was started at the same time."""
     give_up = time.monotonic() + limit_s
     while time.monotonic() < give_up:
-        if child.poll() is not None:
-            raise Refused(_last_words(child))
+        pid = child.pid if child.poll() is None else _rival(config, child)
         document: dict[str, Any] = {}
         with contextlib.suppress(Refused), SupervisorClient(config.data_dir) as supervisor:
             document = supervisor.status()
-        if document and document["supervisor"]["pid"] == child.pid:
+        if document and document["supervisor"]["pid"] == pid:
             if document["ready"] and document["mode"] == "paired":
-                return
+                return pid
             if any(node["state"] == "failed" for node in document["nodes"]):
                 raise Refused(f"not paired and serving, everything was stopped again; {_why(config)}")
         time.sleep(_LOOK_EVERY_S)
     raise Refused(f"not paired and serving within {limit_s:g} s, everything was stopped again; {_why(config)}")
+
+
+def _rival(config: Config, child: subprocess.Popen[str]) -> int:
+    """Our child has ended: because another has the data directory, or for a reason that it has said."""
+    holder = lock_holder(config.data_dir)
+    if holder is None:
+        raise Refused(_last_words(child))
+    return holder.pid
 
 
 def _last_words(child: subprocess.Popen[str]) -> str:

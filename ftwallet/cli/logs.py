@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
 import rich_click as click
 
 from ftwallet.cli.options import as_json, load_settings, settings
-from ftwallet.cli.tail import Growing, printer
+from ftwallet.cli.tail import Growing, merged, printer
 from ftwallet.cli.terminal import say_json
 from ftwallet.errors import Refused
 from ftwallet.supervisor.processes import log_path
@@ -18,7 +17,6 @@ from ftwallet.supervisor.run import SUPERVISOR_LOG
 from ftwallet.witness.bootstrap import CLUSTER_FILE
 from ftwallet.witness.file import FileWitness
 
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*")
 _LOOK_EVERY_S = 0.1
 
 
@@ -36,12 +34,12 @@ def logs(role: str | None, follow: bool, count: int, as_json: bool) -> None:
     show = _json_line if as_json else printer()
     sources = {name: Growing(log_path(data_dir, name), 0) for name in _names(data_dir, role)}
     labels = {name: _label(data_dir, name) for name in sources}
-    lines = _merged({name: growing.new_lines() for name, growing in sources.items()})
+    lines = merged({name: growing.new_lines() for name, growing in sources.items()})
     for name, line in lines[-count if count else 0 :]:
         show(labels[name], line)
     while follow:
         time.sleep(_LOOK_EVERY_S)
-        for name, line in _merged({name: growing.new_lines() for name, growing in sources.items()}):
+        for name, line in merged({name: growing.new_lines() for name, growing in sources.items()}):
             show(labels[name], line)
 
 
@@ -62,18 +60,6 @@ def _label(data_dir: Path, name: str) -> str:
         return role_of(name, FileWitness(data_dir / CLUSTER_FILE).read().primary)
     except Refused:  # the record is lost or damaged: the logs may tell how
         return f"node {name}"
-
-
-def _merged(lines: dict[str, list[str]]) -> list[tuple[str, str]]:
-    """Merge by the time at the beginning of each line; a line without one stays behind the line before it."""
-    stamped = []
-    for name, said in lines.items():
-        newest = ""
-        for number, line in enumerate(said):
-            match = _TIMESTAMP.search(line[:64])
-            newest = match.group().replace(" ", "T").replace(",", ".") if match else newest
-            stamped.append((newest, name, number, line))
-    return [(name, line) for _, name, _, line in sorted(stamped)]
 
 
 def _json_line(label: str, line: str) -> None:

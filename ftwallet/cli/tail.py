@@ -6,24 +6,18 @@ thread and nothing else; answers, heartbeats and restarts go on.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from ftwallet.cli.terminal import ROLE_STYLES, console
 
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*")
 _LOOK_EVERY_S = 0.1
 _FINISH_WITHIN_S = 1.0
 _LABEL_WIDTH = max(len(name) for name in ROLE_STYLES)
-
-
-class Source(NamedTuple):
-    """A log file, and what its lines are labelled with at this moment."""
-
-    path: Path
-    label: Callable[[], str]
 
 
 class Growing:
@@ -47,10 +41,11 @@ class Growing:
 
 
 class Tail:
-    """Prints what is added to the sources from now on."""
+    """Prints what is added to log files from now on; `label` says whose a file is at that moment."""
 
-    def __init__(self, sources: list[Source]) -> None:
-        self._sources = [(source, Growing(source.path, _size(source.path))) for source in sources]
+    def __init__(self, logs: dict[str, Path], label: Callable[[str], str]) -> None:
+        self._growing = {name: Growing(path, _size(path)) for name, path in logs.items()}
+        self._label = label
         self._print = printer()
         self._finish = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
@@ -73,9 +68,20 @@ class Tail:
             pass
 
     def _show(self) -> None:
-        for source, growing in self._sources:
-            for line in growing.new_lines():
-                self._print(source.label(), line)
+        for name, line in merged({name: growing.new_lines() for name, growing in self._growing.items()}):
+            self._print(self._label(name), line)
+
+
+def merged(lines: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Merge lines of several files by the time that each begins with; one without stays behind its predecessor."""
+    stamped = []
+    for name, said in lines.items():
+        newest = ""
+        for number, line in enumerate(said):
+            match = _TIMESTAMP.search(line[:64])
+            newest = match.group().replace(" ", "T").replace(",", ".") if match else newest
+            stamped.append((newest, name, number, line))
+    return [(name, line) for _, name, _, line in sorted(stamped)]
 
 
 def printer() -> Callable[[str, str], None]:

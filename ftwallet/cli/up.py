@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from functools import partial
 
 import rich_click as click
 
 from ftwallet.cli import detach
 from ftwallet.cli.options import load_settings, settings
-from ftwallet.cli.tail import Source, Tail
+from ftwallet.cli.tail import Tail
 from ftwallet.cli.terminal import complain, note, say
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
@@ -107,8 +106,7 @@ class _Foreground:
 
     def _show_logs(self) -> None:
         names = (*NODES, SUPERVISOR_LOG)
-        sources = [Source(log_path(self._config.data_dir, name), partial(self._label, name)) for name in names]
-        self._tail = Tail(sources)
+        self._tail = Tail({name: log_path(self._config.data_dir, name) for name in names}, self._label)
         self._tail.start()
 
     def _label(self, name: str) -> str:

@@ -42,9 +42,13 @@ def open_blocking_channel(path: Path) -> grpc.Channel:
 def check_socket_paths(data_dir: Path) -> None:
     """Raise Refused when a unix socket in this data directory would have a path that the kernel cannot take."""
     for path in (data_dir / SUPERVISOR_SOCKET, data_dir / "a" / NODE_SOCKET):
-        length = len(os.fsencode(path))
-        if length > _LONGEST_PATH:
-            raise Refused(
-                f"the path of the socket {path} has {length} bytes, and a unix socket's may have {_LONGEST_PATH}: "
-                "choose a data directory with a shorter path (--data-dir)"
-            )
+        if problem := socket_path_problem(path):
+            raise Refused(f"{problem}: choose a data directory with a shorter path (--data-dir)")
+
+
+def socket_path_problem(path: Path) -> str:
+    """Return in words why a unix socket cannot have this path; empty when it can."""
+    length = len(os.fsencode(path))
+    if length <= _LONGEST_PATH:
+        return ""
+    return f"the path of the socket {path} has {length} bytes, and a unix socket's may have {_LONGEST_PATH}"

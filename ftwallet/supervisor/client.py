@@ -15,7 +15,7 @@ from ftwallet.journal.identity import lock_holder
 from ftwallet.rpc.v1 import control_pb2 as pb
 from ftwallet.rpc.v1.control_pb2_grpc import SupervisorStub
 from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET, open_blocking_channel
+from ftwallet.supervisor.channels import SUPERVISOR_SOCKET, check_socket_paths, open_blocking_channel
 from ftwallet.supervisor.order import Order
 
 _STATUS_DEADLINE_S = 5.0
@@ -40,9 +40,10 @@ class NoSupervisor(Refused):
 
 
 class SupervisorClient:
-    """A connection to the supervisor of one data directory. Every call raises NoSupervisor or Refused."""
+    """A connection to the supervisor of one data directory. Making it and every call raise NoSupervisor or Refused."""
 
     def __init__(self, data_dir: Path) -> None:
+        check_socket_paths(data_dir)
         self._data_dir = data_dir
         self._channel = open_blocking_channel(data_dir / SUPERVISOR_SOCKET)
         self._stub = SupervisorStub(self._channel)

@@ -74,7 +74,8 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether clients are served: the primary answers heartbeats and says so."""
-        return self.primary.status is not None and self.primary.status.ready
+        run = self.primary.run
+        return run is not None and not run.killed and run.status is not None and run.status.ready
 
     @property
     def mode(self) -> str:
@@ -277,7 +278,10 @@ class Supervisor:
         return slot.paused and self.fleet.role(slot) == BACKUP
 
     def _observe_service(self, now: float) -> None:
-        resumed = self.service.observe(self.ready, now)
+        run = self.primary.run
+        hung = run is not None and run.killed and self.primary.note is DeathNote.HUNG
+        silent_s = run.pulse.silent_s(now) if hung and run is not None and run.pulse is not None else 0.0
+        resumed = self.service.observe(self.ready, now, silent_s)
         if resumed is not None:
             gap_ms = round(resumed.gap_s * 1000, 1)
             words = "after the start" if resumed.first else f"again, after {gap_ms:.0f} ms without a primary"

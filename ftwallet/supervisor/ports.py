@@ -45,7 +45,9 @@ def taken_sentence(host: str, port: int, key: str) -> str:
 
 def _program(pid: int) -> str:
     try:
-        return f"{psutil.Process(pid).name()} (pid {pid})"
+        process = psutil.Process(pid)
+        ours = any("ftwallet" in word for word in process.cmdline())
+        return f"{'another FT-Wallet' if ours else process.name()} (pid {pid})"
     except psutil.Error:
         return f"the process with pid {pid}"
 

@@ -30,11 +30,14 @@ class Service:
         """Seconds without service, 0 while there is."""
         return 0.0 if self._down_since is None else now - self._down_since
 
-    def observe(self, serving: bool, now: float) -> Resumed | None:
-        """Take in what was seen; returns a value at the moment when service begins."""
+    def observe(self, serving: bool, now: float, silent_s: float = 0.0) -> Resumed | None:
+        """Take in what was seen; returns a value at the moment when service begins.
+
+        `silent_s` says for how long nobody had served already when it was noticed (a hang).
+        """
         if not serving:
             if self._down_since is None:
-                self._down_since = now
+                self._down_since = now - silent_s
                 self.outages += 1
             return None
         if self._down_since is None:

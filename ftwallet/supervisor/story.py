@@ -126,7 +126,7 @@ class Story:
 
     def _how_to_send(self) -> str:
         url = http_url(self._supervisor.config)
-        body = '{"account_id":"user123","amount":10.00,"transaction_id":"\'$(uuidgen)\'"}'
+        body = '{"account_id":"user123","amount":10.00,"transaction_id":"try-\'$(date +%s)\'"}'
         return (
             f"Waiting up to {self._order.timeout_s:g} s for a new transaction; send one, or use --probe: "
             f"curl -X POST {url}/deposit -H 'content-type: application/json' -d '{body}'"

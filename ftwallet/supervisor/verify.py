@@ -1,0 +1,221 @@
+"""`verify`: reads both nodes' logs from disk and proves, or not, that they agree with each other and with the nodes.
+
+It changes nothing and stops nothing, and runs in the process that asks, also when no supervisor does. Every frame is
+checked on its way (checksums, lsns, hash chain over the payload). While both logs have the same chain they hold the
+same records, so each block is executed once for both; what a running node says of its own ledger is held against that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+
+from ftwallet.errors import BrokenInvariant, DiskFault, Refused
+from ftwallet.journal import NO_CHAIN, Block
+from ftwallet.journal.identity import Identity
+from ftwallet.journal.reader import blocks
+from ftwallet.journal.recovery import Log, look
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import decode_operations
+from ftwallet.ledger.rules import Rules
+from ftwallet.ledger.state import MemoryState
+from ftwallet.replication.register import Register
+from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
+from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
+from ftwallet.supervisor.channels import NODE_SOCKET, open_blocking_channel, socket_path_problem
+from ftwallet.supervisor.documents import SCHEMA
+from ftwallet.supervisor.roles import NODES
+from ftwallet.witness.bootstrap import CLUSTER_FILE
+from ftwallet.witness.file import FileWitness
+
+_ANSWER_WITHIN_S = 1.0
+_ATTEMPTS = 3  # while nodes are restarted under it, a log may be cut between two looks at it
+_TELL_EVERY_BLOCKS = 1_000
+
+Progress = Callable[[int], None]
+
+
+class Copy(NamedTuple):
+    """One node's side: its log (None if it cannot be read), and what its process says, if it runs."""
+
+    node: str
+    log: Log | None
+    live: NodeStatus | None
+
+    @property
+    def durable_lsn(self) -> int:
+        """The last lsn in its log."""
+        return self.log.end.head.lsn if self.log else 0
+
+    @property
+    def commit_lsn(self) -> int:
+        """The newest commit that it is known to have."""
+        on_disk = self.log.end.head.commit_lsn if self.log else 0
+        return max(on_disk, self.live.commit_lsn) if self.live else on_disk
+
+
+def verify(data_dir: Path, progress: Progress = lambda records: None) -> dict[str, Any]:
+    """Return what was compared and every difference in a sentence; `ok` is False if there is one.
+
+    `progress` is told the number of records checked so far. Raises Refused if there is no cluster in `data_dir`.
+    """
+    if not any((data_dir / node).is_dir() for node in NODES):
+        raise Refused(f"{data_dir} holds no cluster: `ftwallet-run up` makes one")
+    for _ in range(_ATTEMPTS):
+        before = _register(data_dir)
+        report = _Verification(data_dir, before, progress).run()
+        if report["ok"] or _register(data_dir) == before:
+            break
+    return report
+
+
+class _Verification:
+    """One pass over both logs."""
+
+    def __init__(self, data_dir: Path, register: Register | str, progress: Progress) -> None:
+        self._data_dir = data_dir
+        self._register = register if isinstance(register, Register) else None
+        self._differences = [] if isinstance(register, Register) else [register]
+        self._progress = progress
+        self._state = MemoryState()
+        self._ledger = Ledger(Rules(), self._state)
+        self._adds_up = False
+        self._notes: list[str] = []
+        self._digests: dict[str, bytes] = {}
+        self._agrees: dict[str, bool] = {}
+        self._common_blocks = 0
+        self._common_lsn = 0
+
+    def run(self) -> dict[str, Any]:
+        live = {node: _ask(self._data_dir / node / NODE_SOCKET) for node in NODES}  # first: logs only grow after it
+        copies = [Copy(node, self._look(node), live[node]) for node in NODES]
+        self._check_in_sync(copies)
+        with self._broken():
+            self._walk(copies)
+            self._ledger.check()
+            self._adds_up = True
+        return self._report(copies)
+
+    def _look(self, node: str) -> Log | None:
+        node_dir = self._data_dir / node
+        try:
+            identity = Identity.load(node_dir)
+            if self._register is not None and identity.cluster_id != self._register.cluster_id:
+                raise Refused(f"node {node} belongs to another cluster, {identity.cluster_id}")
+            if not (node_dir / "journal").is_dir() and identity.epoch == 0:
+                return None  # it has never been started
+            return look(node_dir / "journal", identity.cluster_id)
+        except (Refused, DiskFault) as error:
+            self._differences.append(f"node {node}: {error}")
+            return None
+
+    def _check_in_sync(self, copies: list[Copy]) -> None:
+        """What was acknowledged is on every node of the in-sync set."""
+        commit_lsn = max(copy.commit_lsn for copy in copies)
+        for copy in copies:
+            if self._register is not None and copy.node in self._register.in_sync and copy.durable_lsn < commit_lsn:
+                self._differences.append(
+                    f"node {copy.node} is in the in-sync set and its log ends at lsn {copy.durable_lsn}, "
+                    f"but lsn {commit_lsn} was committed"
+                )
+
+    @contextlib.contextmanager
+    def _broken(self) -> Iterator[None]:
+        try:
+            yield
+        except (DiskFault, BrokenInvariant, ValueError) as error:
+            self._differences.append(str(error))
+
+    def _walk(self, copies: list[Copy]) -> None:
+        for copy in copies:
+            self._compare_live(copy, 0, self._ledger.digest)
+            self._end_of_log(copy, 0)
+        readers = [blocks(copy.log, 1) if copy.log else iter(()) for copy in copies]
+        for number, pair in enumerate(zip_longest(*readers)):
+            if not self._same(pair, max(copy.commit_lsn for copy in copies)):
+                return
+            block = next(block for block in pair if block is not None)
+            self._ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
+            if None not in pair:
+                self._common_blocks, self._common_lsn = number + 1, block.last_lsn
+            for copy, own in zip(copies, pair, strict=True):
+                if own is not None:
+                    self._compare_live(copy, block.last_lsn, self._ledger.digest)
+                    self._end_of_log(copy, block.last_lsn)
+            if number % _TELL_EVERY_BLOCKS == 0:
+                self._progress(block.last_lsn)
+
+    def _same(self, pair: tuple[Block | None, ...], commit_lsn: int) -> bool:
+        first, second = pair
+        if first is None or second is None:
+            return True
+        if (first.first_lsn, first.last_lsn, first.chain) == (second.first_lsn, second.last_lsn, second.chain):
+            return True
+        if first.first_lsn > commit_lsn:  # never acknowledged: the next start cuts one of them
+            self._notes.append(f"the logs part at lsn {first.first_lsn}, beyond the last commit, lsn {commit_lsn}")
+        else:
+            self._differences.append(f"the logs of both nodes differ from lsn {first.first_lsn} on")
+        return False
+
+    def _end_of_log(self, copy: Copy, lsn: int) -> None:
+        if lsn == copy.durable_lsn:
+            self._digests[copy.node] = self._ledger.digest
+
+    def _compare_live(self, copy: Copy, lsn: int, digest: bytes) -> None:
+        if copy.live is None or not copy.live.digest or copy.live.applied_lsn != lsn:
+            return
+        self._agrees[copy.node] = copy.live.digest == digest
+        if copy.live.digest != digest:
+            self._differences.append(
+                f"node {copy.node} has digest {copy.live.digest.hex()} at lsn {lsn}, its log gives {digest.hex()}"
+            )
+
+    def _report(self, copies: list[Copy]) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "ok": not self._differences,
+            "differences": self._differences,
+            "notes": self._notes,
+            "records_compared": self._common_lsn,
+            "blocks_compared": self._common_blocks,
+            "records_executed": self._ledger.applied_lsn,
+            "accounts": sum(1 for _ in self._ledger.export_accounts()),
+            "transactions": len(self._state.transactions),
+            "balances_add_up_to_zero": self._adds_up,
+            "nodes": [self._node(copy) for copy in copies],
+        }
+
+    def _node(self, copy: Copy) -> dict[str, Any]:
+        return {
+            "node": copy.node,
+            "in_sync": self._register is not None and copy.node in self._register.in_sync,
+            "durable_lsn": copy.durable_lsn,
+            "commit_lsn": copy.commit_lsn,
+            "chain": (copy.log.end.head.chain if copy.log else NO_CHAIN).hex(),
+            "digest": self._digests.get(copy.node, b"").hex(),
+            "running": copy.live is not None,
+            "running_lsn": copy.live.applied_lsn if copy.live else None,
+            "running_agrees": self._agrees.get(copy.node),
+        }
+
+
+def _register(data_dir: Path) -> Register | str:
+    try:
+        return FileWitness(data_dir / CLUSTER_FILE).read()
+    except Refused as refusal:
+        return str(refusal)
+
+
+def _ask(socket: Path) -> NodeStatus | None:
+    if not socket.exists() or socket_path_problem(socket):
+        return None
+    with open_blocking_channel(socket) as channel:
+        try:
+            return NodeControlStub(channel).GetStatus(StatusRequest(), timeout=_ANSWER_WITHIN_S)
+        except grpc.RpcError:
+            return None
