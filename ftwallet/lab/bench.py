@@ -1,0 +1,91 @@
+"""`ftwallet-run bench`: measures on a temporary cluster, never on the user's ledger, and proves that it was real."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import rich_click as click
+
+from ftwallet.config import load
+from ftwallet.errors import ExitCode
+from ftwallet.lab import memory, recovery, report, single
+from ftwallet.lab.pair import temporary_directory
+from ftwallet.lab.plan import Plan
+from ftwallet.lab.profiling import find_py_spy
+from ftwallet.lab.report import Report
+from ftwallet.lab.wrk import find_wrk
+
+SUITES: dict[str, Callable[[Plan], Report]] = {
+    "single": single.measure,
+    "recovery": recovery.measure,
+    "memory": memory.measure,
+}
+_TRANSACTIONS = {"single": 0, "recovery": 100_000, "memory": 1_000_000}
+
+
+class ConnectionsType(click.ParamType[tuple[int, ...]]):
+    """Numbers of connections: 1,16,64."""
+
+    name = "connections"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return them in the order given."""
+        if isinstance(value, tuple):
+            return value
+        numbers = value.split(",")
+        if not all(number.strip().isdigit() and 1 <= int(number) <= 1_000 for number in numbers):
+            self.fail(f"{value!r} are no numbers from 1 to 1000 with commas between, such as 1,16,64", param, ctx)
+        return tuple(int(number) for number in numbers)
+
+
+@click.command()
+@click.option("--suite", type=click.Choice(list(SUITES)), default="single", help="What to measure [single].")
+@click.option("--seconds", type=click.IntRange(min=1), default=5, help="Seconds of each run of wrk [5].")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, help="Runs of each, in turn; medians count [3].")
+@click.option(
+    "--connections", type=ConnectionsType(), default=(1, 16, 64, 256), help="How many at a time [1,16,64,256]."
+)
+@click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
+@click.option("--kills", type=click.IntRange(min=1), default=5, help="Recovery: kills of each node [5].")
+@click.option("--profile", is_flag=True, help="Single: also show where the primary's time goes (needs py-spy).")
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Settings to measure with."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The temporary cluster is made beside this directory, on the same file system; it is never touched itself.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, on stdout alone.")
+def bench_command(
+    suite: str,
+    seconds: int,
+    rounds: int,
+    connections: tuple[int, ...],
+    transactions: int | None,
+    kills: int,
+    profile: bool,
+    config_path: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure throughput and latency (single), the time from a kill to ready (recovery), or memory an id (memory).
+
+    Runs on a temporary cluster with free ports, on the file system of the settings' data_dir, and needs wrk. At the end
+    everything that was answered is held against both nodes' journals: exits 1 when it does not fit.
+    """
+    wrk = find_wrk()
+    if profile:
+        find_py_spy()
+    settings = load(config_path, data_dir)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that an end from outside leaves nothing behind
+    with temporary_directory(settings.data_dir.parent) as directory:
+        asked = transactions or _TRANSACTIONS[suite]
+        plan = Plan(wrk, directory, settings, seconds, rounds, connections, asked, kills, profile)
+        found = SUITES[suite](plan)
+    (report.print_json if as_json else report.print_tables)(found)
+    raise SystemExit(ExitCode.OK if found.ok else ExitCode.FAILED)

@@ -1,0 +1,111 @@
+"""Suite `memory`: what a node holds after many answered requests, against what its ledger needs for so many ids.
+
+The ledger's own figure comes from a process that holds the same transactions in a ledger and nothing else. What a node
+holds beyond that would be a leak: of requests, of batches, of whatever was under way.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+from ftwallet.errors import Refused
+from ftwallet.lab import machine
+from ftwallet.lab.filling import fill
+from ftwallet.lab.pair import ROLES, Pair, temporary_pair
+from ftwallet.lab.plan import Plan, progress
+from ftwallet.lab.processes import anonymous_bytes, environment
+from ftwallet.lab.proof import Proof, prove
+from ftwallet.lab.report import Grid, Report, document
+
+ALLOWED_RATIO = 1.25
+"""A node may hold so many times what the ledger alone does: the allocator does not give back every hole."""
+
+_SETTLING_S = 5.0
+_LOOK_EVERY_S = 0.25
+_MEBIBYTE = 1 << 20
+
+
+class Growth(NamedTuple):
+    """Anonymous memory of one process in bytes, before and after it took `ids` transactions."""
+
+    before: int
+    after: int
+    ids: int
+
+    @property
+    def bytes_an_id(self) -> float:
+        """What it holds more, by id."""
+        return (self.after - self.before) / self.ids
+
+
+def measure(plan: Plan) -> Report:
+    """Run the suite. Raises Refused when something cannot be measured."""
+    with temporary_pair(plan.directory, plan.settings) as pair:
+        before = _resting(pair)
+        fill(plan, pair)
+        ids = pair.agreed()["a"].applied_lsn
+        after = _resting(pair)
+        alone = _ledger_alone(ids)
+        progress("Verifying both journals")
+        proof = prove(pair)
+    growths = {role: Growth(before[role], after[role], ids) for role in before}
+    return _report(plan, growths, alone, proof)
+
+
+def _resting(pair: Pair) -> dict[str, int]:
+    """Return the memory of each node, by role, when it has let go of what it only needed meanwhile."""
+    give_up_at = time.monotonic() + _SETTLING_S
+    least = _now(pair)
+    while time.monotonic() < give_up_at:
+        time.sleep(_LOOK_EVERY_S)
+        least = {role: min(held, least[role]) for role, held in _now(pair).items()}
+    return least
+
+
+def _now(pair: Pair) -> dict[str, int]:
+    return {ROLES[node]: anonymous_bytes(child.pid) for node, child in pair.nodes.items()}
+
+
+def _ledger_alone(ids: int) -> Growth:
+    progress(f"Filling a ledger alone with {ids:,} deposits")
+    command = [sys.executable, "-P", "-m", "ftwallet.lab.ledger_memory", str(ids)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    if ended.returncode != 0:
+        raise Refused(f"the ledger alone could not be filled: {ended.stderr.strip()[-200:]}")
+    before, after = map(int, ended.stdout.split())
+    return Growth(before, after, ids)
+
+
+def _report(plan: Plan, growths: dict[str, Growth], alone: Growth, proof: Proof) -> Report:
+    facts = machine.facts(plan.directory, plan.wrk)
+    nodes = {role: _node_document(growth, alone) for role, growth in growths.items()}
+    found = {"nodes": nodes, "ledger_bytes_an_id": round(alone.bytes_an_id, 1), "allowed_ratio": ALLOWED_RATIO}
+    rows = [_row(role, growth, alone) for role, growth in growths.items()]
+    rows.append(_row("a ledger alone", alone, alone)[:4] + [""] * 2)
+    columns = ("process", "before", "after", "bytes an id", "of the ledger's", f"at most {ALLOWED_RATIO}")
+    return Report(
+        document("memory", facts, {"transactions": plan.transactions}, **found, verified=proof.document()),
+        [Grid(f"Anonymous memory before and after {alone.ids:,} deposits", columns, rows)],
+        [proof.sentence()],
+        proof.ok,
+    )
+
+
+def _node_document(growth: Growth, alone: Growth) -> dict[str, Any]:
+    ratio = growth.bytes_an_id / alone.bytes_an_id
+    return {
+        "anonymous_bytes_before": growth.before,
+        "anonymous_bytes_after": growth.after,
+        "bytes_an_id": round(growth.bytes_an_id, 1),
+        "ratio": round(ratio, 3),
+        "met": ratio <= ALLOWED_RATIO,
+    }
+
+
+def _row(name: str, growth: Growth, alone: Growth) -> list[str]:
+    ratio = growth.bytes_an_id / alone.bytes_an_id
+    held = [f"{held / _MEBIBYTE:.1f} MiB" for held in (growth.before, growth.after)]
+    return [name, *held, f"{growth.bytes_an_id:.0f}", f"{ratio:.2f}", "met" if ratio <= ALLOWED_RATIO else "NOT MET"]

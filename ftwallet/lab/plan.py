@@ -1,0 +1,36 @@
+"""What a bench is asked to do, and the little that all suites share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from ftwallet.config import Config
+
+
+class Plan(NamedTuple):
+    """`directory` is empty and on the file system to measure; `seconds` are of one run of wrk; `warm_up_s` may be 0."""
+
+    wrk: str
+    directory: Path
+    settings: Config
+    seconds: int = 5
+    rounds: int = 3
+    connections: Sequence[int] = (1, 16, 64, 256)
+    transactions: int = 100_000
+    kills: int = 5
+    profile: bool = False
+    warm_up_s: int = 1
+
+
+def progress(line: str) -> None:
+    """Say how far it has come, on stderr: stdout may be somebody's JSON."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def middle(figures: Sequence[float]) -> float:
+    """Return the median: one noisy round does not move it."""
+    return float(median(figures))

@@ -1,0 +1,142 @@
+"""Whether a measured load was real: what was answered is held against both nodes' journals, money included.
+
+Each journal is replayed from its first record into a ledger of its own, apart from the one that the node had in memory.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from ftwallet.errors import BrokenInvariant, DiskFault, Refused
+from ftwallet.journal import Journal
+from ftwallet.journal.identity import Identity
+from ftwallet.lab.pair import BACKUP, PRIMARY, ROLES, Pair
+from ftwallet.lab.wrk import AMOUNT_MINOR
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import Kind, decode_operations
+from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.rules import Rules
+from ftwallet.ledger.state import WORLD, MemoryState
+
+
+class Replayed(NamedTuple):
+    """One node's log: its deposits, what they brought in minor units, and what tells it from every other log."""
+
+    deposits: int
+    total: int
+    lsn: int
+    chain: bytes
+    digest: bytes
+
+
+class Proof(NamedTuple):
+    """`problems` is empty when the load was real. `records`: deposits in the journals by role."""
+
+    answered: int
+    cut_off: int
+    records: dict[str, int]
+    problems: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything fits."""
+        return not self.problems
+
+    def sentence(self) -> str:
+        """Say it to a person."""
+        if self.problems:
+            return "NOT VERIFIED: " + "; ".join(self.problems)
+        records = self.records[ROLES[PRIMARY]]
+        return (
+            f"Verified: {self.answered:,} deposits were answered, {records:,} are in each of both journals "
+            f"({records - self.answered:,} were under way when wrk hung up); "
+            "logs, digests and balances agree, and all money adds up"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Say it to a program."""
+        return {
+            "ok": self.ok,
+            "answered": self.answered,
+            "cut_off_at_most": self.cut_off,
+            "records": self.records,
+            "problems": self.problems,
+        }
+
+
+def prove(pair: Pair) -> Proof:
+    """Wait until nothing is under way, stop both nodes in order, and check. Raises Refused when they do not stop."""
+    statuses = pair.agreed()
+    pair.stop()
+    problems: list[str] = []
+    found: dict[str, Replayed] = {}
+    for node, status in statuses.items():
+        try:
+            found[node] = _replayed(pair, node)
+        except (BrokenInvariant, DiskFault, Refused, ValueError) as error:
+            problems.append(f"{ROLES[node]}: {error}")
+            continue
+        problems += [f"{ROLES[node]}: {problem}" for problem in _beside_memory(found[node], status.digest)]
+    if len(found) == len(ROLES):
+        problems += _compared(found[PRIMARY], found[BACKUP])
+        problems += counted(found[PRIMARY].deposits, pair.answered, pair.cut_off)
+    if not pair.restarts and any(status.epoch != 1 for status in statuses.values()):
+        problems.append(
+            "the primary has answered alone for a time, so not everything was durable on both at its answer"
+        )
+    records = {ROLES[node]: one.deposits for node, one in found.items()}
+    return Proof(pair.answered, pair.cut_off, records, problems)
+
+
+def counted(records: int, answered: int, cut_off: int) -> list[str]:
+    """Hold the deposits in the log against those that were answered and those that wrk did not wait for."""
+    if records < answered:
+        return [f"{answered:,} deposits were answered, and only {records:,} are in the journals"]
+    if records > answered + cut_off:
+        return [f"{records:,} deposits are in the journals, and only {answered:,} to {answered + cut_off:,} were asked"]
+    return []
+
+
+def _replayed(pair: Pair, node: str) -> Replayed:
+    node_dir = pair.config.node_dir(node)
+    journal = Journal.open(node_dir / "journal", Identity.load(node_dir).cluster_id, read_only=True)
+    ledger = Ledger(Rules(), MemoryState())
+    deposits = 0
+    with _no_collector():
+        for block in journal.blocks():
+            operations = decode_operations(block.payload)
+            outcomes = ledger.apply(block.first_lsn, block.epoch, operations)
+            if any(outcome.code != OutcomeCode.OK for outcome in outcomes):
+                raise ValueError(f"not every operation from lsn {block.first_lsn} on was done")
+            deposits += sum(operation.kind == Kind.DEPOSIT for operation in operations)
+    ledger.check()
+    if ledger.duplicates:
+        raise ValueError(f"{ledger.duplicates} ids were executed twice")
+    return Replayed(deposits, -(ledger.balance(WORLD) or 0), journal.durable_lsn, journal.chain, ledger.digest)
+
+
+def _beside_memory(replayed: Replayed, digest: bytes) -> list[str]:
+    problems = []
+    if replayed.digest != digest:
+        problems.append("a replay of the journal gives another digest than the node had in memory")
+    if replayed.total != replayed.deposits * AMOUNT_MINOR:
+        problems.append(f"{replayed.deposits:,} deposits brought {replayed.total:,} minor units")
+    return problems
+
+
+def _compared(primary: Replayed, backup: Replayed) -> list[str]:
+    pairs = zip(Replayed._fields, primary, backup, strict=True)
+    return [f"the nodes differ in {name}" for name, one, other in pairs if one != other]
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Millions of new objects and no cycle among them: the collector would only look at them again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,90 @@
+"""Suite `recovery`: how long a killed node is away when it has a past.
+
+The time runs from the SIGKILL until the node does its work again: a primary answers `GET /health` with 200, a backup is
+in sync. Nothing else waits in between: the process is started again as soon as it is dead, as the supervisor does it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ftwallet.lab import machine
+from ftwallet.lab.filling import fill
+from ftwallet.lab.pair import BACKUP, PRIMARY, ROLES, Pair, temporary_pair
+from ftwallet.lab.plan import Plan, middle, progress
+from ftwallet.lab.proof import Proof, prove
+from ftwallet.lab.report import Grid, Report, document
+from ftwallet.supervisor.processes import log_path
+
+ASKED_S = 2.0
+_RECOVERED = "Recovered to lsn"
+
+
+def measure(plan: Plan) -> Report:
+    """Run the suite. Raises Refused when something cannot be measured."""
+    with temporary_pair(plan.directory, plan.settings) as pair:
+        fill(plan, pair)
+        pair.agreed()
+        seconds = {
+            ROLES[PRIMARY]: _kills(plan, pair, PRIMARY, pair.wait_until_serving),
+            ROLES[BACKUP]: _kills(plan, pair, BACKUP, pair.wait_until_backup_in_sync),
+        }
+        said = {ROLES[node]: _last_recovery(pair, node) for node in ROLES}
+        proof = prove(pair)
+    return _report(plan, seconds, said, proof)
+
+
+def _kills(plan: Plan, pair: Pair, node: str, wait: Callable[[], None]) -> list[float]:
+    return [_seconds_away(pair, node, wait) for _ in range(plan.kills)]
+
+
+def _seconds_away(pair: Pair, node: str, wait: Callable[[], None]) -> float:
+    began = time.monotonic()
+    pair.kill(node)
+    wait()
+    passed = time.monotonic() - began
+    pair.wait_until_in_sync()
+    progress(f"The {ROLES[node]} was ready again after {passed:.3f} s")
+    return passed
+
+
+def _last_recovery(pair: Pair, node: str) -> str:
+    """Return what the node itself said of its last recovery; empty when its log level hides it."""
+    lines = log_path(pair.config.data_dir, node).read_text(errors="replace").splitlines()
+    return next((str(json.loads(line)["event"]) for line in reversed(lines) if _RECOVERED in line), "")
+
+
+def _report(plan: Plan, seconds: dict[str, list[float]], said: dict[str, str], proof: Proof) -> Report:
+    facts = machine.facts(plan.directory, plan.wrk)
+    settings = {"transactions": plan.transactions, "kills": plan.kills}
+    nodes: dict[str, Any] = {
+        role: {
+            "ready_after_s": [round(one, 4) for one in times],
+            "median_s": round(middle(times), 4),
+            "met": middle(times) < ASKED_S,
+            "said": said[role],
+        }
+        for role, times in seconds.items()
+    }
+    return Report(
+        document("recovery", facts, settings, asked_s=ASKED_S, nodes=nodes, verified=proof.document()),
+        [_grid(plan, seconds)],
+        [*(f"Last recovery of the {role}: {line}" for role, line in said.items() if line), proof.sentence()],
+        proof.ok,
+    )
+
+
+def _grid(plan: Plan, seconds: dict[str, list[float]]) -> Grid:
+    rows = [
+        [role, f"{middle(times):.3f} s", f"{min(times):.3f} s", f"{max(times):.3f} s", _verdict(times)]
+        for role, times in seconds.items()
+    ]
+    title = f"From SIGKILL to ready with {plan.transactions:,} past transactions, {plan.kills} kills of each node"
+    return Grid(title, ("killed", "median", "least", "most", f"asked: under {ASKED_S:.0f} s"), rows)
+
+
+def _verdict(times: list[float]) -> str:
+    return "met" if middle(times) < ASKED_S else "NOT MET"

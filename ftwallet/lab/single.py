@@ -1,0 +1,156 @@
+"""Suite `single`: one deposit a request, durable on both nodes, against a raw endpoint under the same server.
+
+Both stand side by side and are measured in turn, round after round, so that whatever else the machine does hits both;
+what counts is their ratio within one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ftwallet.lab import machine
+from ftwallet.lab.pair import Measured, Pair, temporary_pair
+from ftwallet.lab.plan import Plan, middle, progress
+from ftwallet.lab.processes import CpuMeter, raw_server
+from ftwallet.lab.profiling import Profile, profile_under_load
+from ftwallet.lab.proof import Proof, prove
+from ftwallet.lab.report import Grid, Report, document
+from ftwallet.lab.wrk import Errors, Order, run_wrk
+from ftwallet.supervisor.processes import Child
+
+ASKED_RATIO = 0.2
+ASKED_AT_CONNECTIONS = 64
+_WARM_UP_CONNECTIONS = 16
+
+
+class Figures(NamedTuple):
+    """The medians over all rounds at one number of connections; errors are added up."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: Errors
+    cpu_percent: dict[str, float]
+
+    @classmethod
+    def of(cls, rounds: Sequence[Measured]) -> Figures:
+        """Make them from the rounds."""
+        loads = [measured.load for measured in rounds]
+        cpu = [measured.cpu_percent | {"wrk": measured.load.cpu_percent} for measured in rounds]
+        return cls(
+            middle([load.per_second for load in loads]),
+            middle([load.p50_ms for load in loads]),
+            middle([load.p99_ms for load in loads]),
+            Errors(*(sum(counts) for counts in zip(*(load.errors for load in loads), strict=True))),
+            {name: middle([used[name] for used in cpu]) for name in cpu[0]},
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Say it to a program."""
+        return {
+            "requests_per_s": round(self.per_second, 1),
+            "p50_ms": round(self.p50_ms, 3),
+            "p99_ms": round(self.p99_ms, 3),
+            "errors": self.errors._asdict(),
+            "cpu_percent": {name: round(used, 1) for name, used in self.cpu_percent.items()},
+        }
+
+    def cells(self) -> list[str]:
+        """Say it in a table."""
+        cpu = [f"{used:.0f} %" for used in self.cpu_percent.values()]
+        return [f"{self.per_second:,.0f}", f"{self.p50_ms:.2f}", f"{self.p99_ms:.2f}", str(self.errors.total), *cpu]
+
+
+class Line(NamedTuple):
+    """One number of connections."""
+
+    connections: int
+    raw: Figures
+    deposit: Figures
+
+    @property
+    def ratio(self) -> float:
+        """Deposits a second, as a share of what the raw endpoint does."""
+        return self.deposit.per_second / self.raw.per_second if self.raw.per_second else 0.0
+
+
+def measure(plan: Plan) -> Report:
+    """Run the suite. Raises Refused when something cannot be measured."""
+    profile = None
+    with temporary_pair(plan.directory, plan.settings) as pair, raw_server(plan.directory / "raw.log") as (port, raw):
+        _warm_up(plan, pair, port)
+        lines = [_measure_at(plan, connections, pair, port, raw) for connections in plan.connections]
+        if plan.profile:
+            profile = profile_under_load(plan, pair)
+        proof = prove(pair)
+    return _report(plan, lines, proof, profile)
+
+
+def _warm_up(plan: Plan, pair: Pair, port: int) -> None:
+    if plan.warm_up_s:
+        progress(f"Warming up for {plan.warm_up_s} s each")
+        run_wrk(plan.wrk, Order(port, _WARM_UP_CONNECTIONS, plan.warm_up_s))
+        pair.load(plan.wrk, _WARM_UP_CONNECTIONS, plan.warm_up_s)
+
+
+def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child) -> Line:
+    raws: list[Measured] = []
+    deposits: list[Measured] = []
+    for number in range(1, plan.rounds + 1):
+        meter = CpuMeter({"server": raw.pid})
+        load = run_wrk(plan.wrk, Order(port, connections, plan.seconds))
+        raws.append(Measured(load, meter.percent()))
+        deposits.append(pair.load(plan.wrk, connections, plan.seconds))
+        progress(
+            f"{connections} {'connection' if connections == 1 else 'connections'}, round {number} of {plan.rounds}: raw {load.per_second:,.0f}/s, "
+            f"deposits {deposits[-1].load.per_second:,.0f}/s"
+        )
+    return Line(connections, Figures.of(raws), Figures.of(deposits))
+
+
+def _report(plan: Plan, lines: Sequence[Line], proof: Proof, profile: Profile | None) -> Report:
+    facts = machine.facts(plan.directory, plan.wrk)
+    settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
+    found: dict[str, Any] = {"lines": [_line_document(line) for line in lines]}
+    if profile:
+        found["profile"] = profile.document()
+    return Report(
+        document("single", facts, settings, **found, verified=proof.document()),
+        [_grid(plan, lines), *([profile.grid()] if profile else [])],
+        [*_remarks(lines, machine.warning(facts)), proof.sentence()],
+        proof.ok,
+    )
+
+
+def _line_document(line: Line) -> dict[str, Any]:
+    return {
+        "connections": line.connections,
+        "raw": line.raw.document(),
+        "deposit": line.deposit.document(),
+        "ratio": round(line.ratio, 3),
+    }
+
+
+def _grid(plan: Plan, lines: Sequence[Line]) -> Grid:
+    common = ("requests/s", "p50 ms", "p99 ms", "errors")
+    columns = ("connections", "what", *common, "server", "backup", "wrk", "ratio")
+    rows: list[list[str]] = []
+    for line in lines:
+        *raw, raw_cpu, raw_wrk = line.raw.cells()
+        rows.append([str(line.connections), "raw ASGI", *raw, raw_cpu, "", raw_wrk, ""])
+        rows.append(["", "deposit", *line.deposit.cells(), f"{line.ratio:.2f}"])
+    title = (
+        "POST /deposit, durable on both nodes before the answer, against a raw ASGI endpoint under the same server "
+        f"({plan.rounds} x {plan.seconds} s, medians; CPU in percent of a core)"
+    )
+    return Grid(title, columns, rows)
+
+
+def _remarks(lines: Sequence[Line], warning: str | None) -> list[str]:
+    remarks = [warning] if warning else []
+    for line in lines:
+        if line.connections == ASKED_AT_CONNECTIONS:
+            verdict = "met" if line.ratio >= ASKED_RATIO else "NOT MET"
+            remarks.append(f"Asked at {line.connections} connections: a ratio of at least {ASKED_RATIO}; {verdict}")
+    return remarks
