@@ -1,4 +1,4 @@
-"""What the faces of a node (REST and gRPC) ask of it. The node implements `Wallet`; the faces know nothing else of it."""
+"""What the faces of a node (REST and gRPC) ask of it: the node implements `Wallet`, they know nothing else of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Answer(NamedTuple):
     """The recorded transaction behind one request.
 
-    `replayed`: the id had been answered (or was under way) before this request. `differs`: the first field in which this
-    request differs from what the id was used for; None when it is the same. `mode`: "paired" or "solo", at the time of
-    the answer.
+    `replayed`: the id had been answered (or was under way) before this request. `differs`: the first field in which
+    this request differs from what the id was used for; None when it is the same. `mode`: "paired" or "solo", by the in-sync
+    set at the time of the answer.
     """
 
     transaction: Transaction
@@ -42,7 +42,8 @@ class Wallet(Protocol):
     """A node as its clients see it. All amounts are integer minor units."""
 
     @property
-    def rules(self) -> Rules: ...
+    def rules(self) -> Rules:
+        """The currency's decimals, and the limits."""
 
     @property
     def ready(self) -> bool:
@@ -50,17 +51,21 @@ class Wallet(Protocol):
 
     @property
     def mode(self) -> str:
-        """ "paired" or "solo"; "" while not serving."""
+        """Either "paired" or "solo"; empty while not serving."""
 
     @property
-    def epoch(self) -> int: ...
+    def epoch(self) -> int:
+        """The epoch that this node leads in."""
 
     @property
     def applied_lsn(self) -> int:
         """The lsn that reads are made at."""
 
     def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
-        """Begin (or join, or replay) a transaction. Raises `Unavailable`, at once or from the awaitable, within the request time-out."""
+        """Begin, join or replay a transaction.
+
+        Raises `Unavailable`, at once or from the awaitable, within the request time-out.
+        """
 
     def balance(self, account_id: str) -> int | None:
         """Balance of an account, None when it is unknown."""

@@ -31,21 +31,29 @@ class FailoverManager:
         self._health_interval_s = health_interval_s
         self._session = first_session
         self._heard_at = 0.0
+        self._said: list[str] = []
         self._log = structlog.get_logger()
 
     async def run(self) -> None:
         """Connect, watch, reconnect."""
-        pause, told = _FIRST_PAUSE_S, False
+        pause = _FIRST_PAUSE_S
         while True:
             if await self._client.is_serving(_HEALTH_TIMEOUT_S):
-                pause, told = _FIRST_PAUSE_S, False
-                self._log.info(f"Connected to backup server at {self._client.address}")
-                self._log.warning(f"Session with the backup ended: {await self._one_session()}")
-            elif not told:
-                told = True
-                self._log.warning(f"Backup server at {self._client.address} does not answer; trying again")
+                began = time.monotonic()
+                self._say(f"Connected to backup server at {self._client.address}")
+                self._say(f"Session with the backup ended: {await self._one_session()}")
+                if time.monotonic() - began > _LONGEST_PAUSE_S:
+                    pause = _FIRST_PAUSE_S
+            else:
+                self._say(f"Backup server at {self._client.address} does not answer; trying again")
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _say(self, sentence: str) -> None:
+        """Say it once, not at every try."""
+        if sentence not in self._said[-2:]:
+            self._log.info(sentence)
+            self._said = [*self._said[-1:], sentence]
 
     async def _one_session(self) -> str:
         number, stream = self._session, self._client.open_stream()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.journal import Corruption
@@ -11,7 +12,8 @@ from ftwallet.journal import Corruption
 class Outage:
     """`reason` is set once; later ones are consequences of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, end_at_once: Callable[[], None] = lambda: None) -> None:
+        self._end_at_once = end_at_once
         self._over = asyncio.Event()
         self.code = ExitCode.OK
         self.sentence = ""
@@ -34,8 +36,10 @@ class Outage:
         self._end(ExitCode.FENCED if fenced else ExitCode.FAILED, reason)
 
     def failed(self, error: BaseException) -> None:
-        """A part of the node failed."""
+        """A part of the node failed. A broken invariant ends the process on the spot: nothing more is answered."""
         self._end(exit_code(error), str(error) or type(error).__name__)
+        if isinstance(error, BrokenInvariant):
+            self._end_at_once()
 
     def _end(self, code: ExitCode, sentence: str) -> None:
         if not self._over.is_set():

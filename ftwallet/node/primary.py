@@ -14,7 +14,7 @@ import uvicorn
 
 from ftwallet.api.app import build_app
 from ftwallet.config import Config
-from ftwallet.errors import ClientError, Refused
+from ftwallet.errors import BrokenInvariant, ClientError, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block
 from ftwallet.ledger.ledger import Ledger
@@ -196,7 +196,11 @@ class PrimaryNode:
 
     def committed(self, lsn: int) -> None:
         """Everything up to `lsn` may be executed and answered."""
-        self._service.committed(lsn)
+        try:
+            self._service.committed(lsn)
+        except BrokenInvariant as error:
+            self._outage.failed(error)
+            raise
 
     def became(self, state: str, reason: str) -> None:
         """The protocol's state has changed."""

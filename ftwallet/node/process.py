@@ -64,13 +64,16 @@ def run(start: Start) -> int:
         outage = Outage()
         outage.failed(error)
     if not outage.orderly:
-        structlog.get_logger().error(f"Node {start.node} stops: {outage.sentence}")
-        _leave_reason(node_dir, outage)
+        _tell_reason(start, node_dir, outage)
     return outage.code
 
 
 async def _live(start: Start, node_dir: Path) -> Outage:
-    outage = Outage()
+    def end_at_once() -> None:
+        _tell_reason(start, node_dir, outage)
+        os._exit(outage.code)
+
+    outage = Outage(end_at_once)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, outage.asked)
@@ -174,7 +177,8 @@ def _starting(start: Start) -> wallet_pb2.NodeStatus:
     )
 
 
-def _leave_reason(node_dir: Path, outage: Outage) -> None:
+def _tell_reason(start: Start, node_dir: Path, outage: Outage) -> None:
+    structlog.get_logger().error(f"Node {start.node} stops: {outage.sentence}")
     reason = {"code": int(outage.code), "sentence": outage.sentence, "at": datetime.now(UTC)}
     if node_dir.is_dir():
         (node_dir / EXIT_FILE).write_bytes(msgspec.json.encode(reason))

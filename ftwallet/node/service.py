@@ -37,7 +37,7 @@ from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.node.transaction_log import TransactionLog
-from ftwallet.node.underway import Body, Pending, Underway, first_difference
+from ftwallet.node.underway import Body, Pending, Underway, first_difference, wait_for_record
 from ftwallet.wallet import Answer, Unavailable
 
 MAX_INFLIGHT_BLOCKS = 16
@@ -86,6 +86,7 @@ class PrimaryWalletService:
         self._queue: deque[Pending] = deque()
         self._inflight: deque[_Batch] = deque()
         self._work = asyncio.Event()
+        self._opened = False
         self._serving = False
         self._stopping = False
         self._disk_is_full = False
@@ -120,6 +121,11 @@ class PrimaryWalletService:
     def mode(self) -> str:
         """Either "paired" or "solo"; empty while nothing is answered."""
         return self._lead.core.mode if self._lead else ""
+
+    @property
+    def _durability(self) -> str:
+        """Either "paired" or "solo", by the in-sync set: what is answered is durable on every node of it."""
+        return "paired" if self._lead and len(self._lead.core.in_sync) > 1 else "solo"
 
     @property
     def epoch(self) -> int:
@@ -181,13 +187,10 @@ class PrimaryWalletService:
 
     def append(self, operations: list[Operation]) -> list[asyncio.Future[Answer]]:
         """Put records of our own (rollbacks, rules, imports) into the log like any transaction."""
-        now, futures = time.monotonic(), []
-        for one in operations:
-            pending = Pending(one)
-            futures.append(self._underway.wait(pending, Body(Kind(one.kind), one.account_id, one.amount), now))
-            self._queue.append(pending)
+        records = [Pending(one) for one in operations]
+        self._queue.extend(records)
         self._work.set()
-        return futures
+        return [wait_for_record(record) for record in records]
 
     def _begin(self, body: Body, transaction_id: str) -> Pending:
         if len(self._queue) >= self._settings.max_queue:
@@ -216,7 +219,7 @@ class PrimaryWalletService:
 
     def _replay(self, known: Transaction, body: Body) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        future.set_result(Answer(known, True, self.mode, first_difference(known, body)))
+        future.set_result(Answer(known, True, self._durability, first_difference(known, body)))
         return future
 
     def _take_batch(self) -> list[Pending]:
@@ -282,7 +285,7 @@ class PrimaryWalletService:
                 self._disk.append_mark_now(block.last_lsn)
             self._injector.reached(Stage.COMMITTED, ids, block.first_lsn)
         self._on_applied(block)
-        mode = self.mode
+        mode = self._durability
         for pending, outcome in zip(transactions, outcomes, strict=True):
             self._underway.answer(pending, _transaction(pending, outcome), mode)
         self._committed.said((one.transaction_id for one in operations), len(operations))
@@ -312,8 +315,9 @@ class PrimaryWalletService:
 
     async def open(self) -> None:
         """The log is settled: put rollbacks and changed rules on record, then serve."""
-        if self._serving:
+        if self._opened:
             return
+        self._opened = True
         records = self._rollbacks.operations(self._ledger, self._now_us())
         if self._settings.rules != self._ledger.rules:
             records.append(changed_rules(self._settings.rules, self._now_us()))

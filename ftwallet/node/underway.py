@@ -6,6 +6,7 @@ One id is under way once; whoever asks again meanwhile, with whatever body, wait
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -84,15 +85,15 @@ class Underway:
 
     def wait(self, pending: Pending, body: Body, now: float) -> asyncio.Future[Answer]:
         """Wait for its outcome, at most the time-out."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(pending, body, future, now + self._timeout_s, first=not pending.waiters)
-        pending.waiters.append(waiter)
+        waiter = _new_waiter(pending, body, now + self._timeout_s)
         self._by_deadline.append(waiter)
-        return future
+        return waiter.future
 
     def answer(self, pending: Pending, transaction: Transaction, mode: str) -> None:
         """The outcome is known: tell everybody who waits, and forget it here."""
-        self._by_id.pop(pending.operation.transaction_id, None)
+        transaction_id = pending.operation.transaction_id
+        if self._by_id.get(transaction_id) is pending:
+            del self._by_id[transaction_id]
         for waiter in pending.waiters:
             if not waiter.future.done():
                 differs = None if waiter.first else first_difference(transaction, waiter.body)
@@ -122,6 +123,19 @@ class Underway:
         pending.given_up = True
         self._by_id.pop(pending.operation.transaction_id, None)
         _fail(pending.waiters, pending, "The wallet could not take the transaction in time, and did not begin it")
+
+
+def wait_for_record(pending: Pending) -> asyncio.Future[Answer]:
+    """Wait for a record of the node's own, as long as it takes."""
+    one = pending.operation
+    return _new_waiter(pending, Body(Kind(one.kind), one.account_id, one.amount), math.inf).future
+
+
+def _new_waiter(pending: Pending, body: Body, deadline: float) -> Waiter:
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    waiter = Waiter(pending, body, future, deadline, first=not pending.waiters)
+    pending.waiters.append(waiter)
+    return waiter
 
 
 def _fail(waiters: Iterable[Waiter], pending: Pending, sentence: str) -> None:

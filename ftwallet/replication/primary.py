@@ -193,7 +193,7 @@ class Primary:
         """The answer to SettleTail: our log ends at `common_lsn` now."""
         self.durable_lsn = common_lsn
         self.history = cut_history(self.history, common_lsn)
-        effects = self._become(PrimaryState.PAIRED, f"the log is settled with the backup at lsn {common_lsn}")
+        effects = self._become(PrimaryState.PAIRED, f"settled with the backup at lsn {common_lsn}")
         self.commit_lsn = max(self.commit_lsn, common_lsn)
         effects.append(Commit(self.commit_lsn))
         if self.session is None:
@@ -252,7 +252,7 @@ class Primary:
         if reply.durable_lsn > common:
             return [Stop(_lost_records(reply, common), fenced=False)]
         return [
-            *self._become(PrimaryState.SETTLING, f"cutting the tail beyond lsn {common}"),
+            *self._become(PrimaryState.SETTLING, f"both logs are the same up to lsn {common}"),
             SettleTail(common),
         ]
 
@@ -388,6 +388,6 @@ class Primary:
 
 def _lost_records(reply: HelloReply, common: int) -> str:
     return (
-        f"node {reply.sender.node} holds records up to lsn {reply.durable_lsn}, this primary's log has lost those after "
-        f"lsn {common}: it must not lead. Nothing was changed; keep both data directories and repair this one"
+        f"node {reply.sender.node} holds records up to lsn {reply.durable_lsn}, and this primary's log has lost those "
+        f"after lsn {common}: it must not lead. Nothing was changed; keep both data directories and repair this one"
     )

@@ -13,7 +13,6 @@ from unittest import mock
 
 from ftwallet.errors import BrokenInvariant
 from ftwallet.replication import effects as fx
-from ftwallet.replication import primary as primary_module
 from ftwallet.replication import register as register_module
 from ftwallet.replication.backup import Backup
 from ftwallet.replication.messages import Blocks

@@ -99,7 +99,7 @@ class World:
 
     # ---- Steps
 
-    def choices(self) -> list[tuple[int, str, Any]]:
+    def choices(self) -> list[tuple[int, str, Any]]:  # noqa: C901  (one line for each thing that may happen)
         """(weight, name, action) of everything that could happen now."""
         found: list[tuple[int, str, Any]] = [(6, "time passes", self.pass_time), (1, "witness", self.toggle_witness)]
         for node in self.nodes.values():
@@ -297,7 +297,7 @@ class World:
             elif isinstance(core, Backup) and stream is not None:
                 todo.extend(self.perform_backup(node, core, effect, stream))
 
-    def perform_primary(self, node: Node, core: Primary, effect: Any) -> list[Any]:
+    def perform_primary(self, node: Node, core: Primary, effect: Any) -> list[Any]:  # noqa: C901  (one case an effect)
         match effect:
             case fx.RecordEpoch(epoch):
                 node.epoch = max(node.epoch, epoch)
@@ -396,7 +396,7 @@ class World:
         paired = isinstance(leader, Primary) and leader.state is PrimaryState.PAIRED and leader.session is not None
         return paired and leader.session.streaming and self.nodes["a"].log == self.nodes["b"].log
 
-    def well_step(self) -> None:
+    def well_step(self) -> None:  # noqa: C901  (all that goes on in peace, once)
         for node in list(self.nodes.values()):
             if node.core is None:
                 self.restart(node)
