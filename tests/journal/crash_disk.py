@@ -58,6 +58,10 @@ class CrashDisk:
         for name in OPERATIONS:
             patch.setattr(platform, name, getattr(self, f"_{name}"))
 
+    def live_on(self) -> None:
+        """Only the process ended: another uses the same files, and nothing ends it."""
+        self._crash_at = -1
+
     def after_power_loss(self, target: Path, choice: Random) -> None:
         """Make the files that may be there when power is back."""
         self._rebuild(self.root, target, choice)

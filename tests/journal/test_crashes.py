@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from ftwallet.journal.identity import Identity
 from tests.journal.crash_disk import Crash, CrashDisk
 from tests.journal.logs import close_logs, grow, make_log, next_block, open_log, quarantined
 
-POWER_LOSSES = 12
+POWER_LOSSES = 5
 """How many of the disks that a power loss may leave are tried for each operation."""
 
 pytestmark = pytest.mark.usefixtures("no_syncs")  # CrashDisk has its own
@@ -46,11 +47,9 @@ def crash_everywhere(
         prepare(node)
         with pytest.MonkeyPatch.context() as patch:
             disk = CrashDisk(node, tmp_path / f"{crash_at}" / "shadow", patch, crash_at)
-            try:
+            with contextlib.suppress(Crash):
                 scenario(node, story)
                 story.done = True
-            except Crash:
-                pass
         shutil.copytree(node, after)
         check(after, story)
         for seed in range(POWER_LOSSES):
@@ -109,7 +108,7 @@ def prepare_whole(node: Path) -> None:
     make_log(node, *WHOLE, segment_bytes=900)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("kept", [0, 3, 4])
 def test_C8_D5_cutting_across_segments(tmp_path: Path, kept: int) -> None:
     reference = make_log(tmp_path / "reference", *WHOLE, segment_bytes=900)
     lsn = reference[kept - 1].last_lsn if kept else 0
@@ -191,32 +190,24 @@ def test_C8_D5_recording_an_epoch(tmp_path: Path) -> None:
     crash_everywhere(tmp_path, prepare, lambda node, _: Identity.load(node).record_epoch(5), check)
 
 
-def test_D5_a_killed_process_did_not_make_durable_what_its_successor_reports(tmp_path: Path) -> None:
-    """A frame that was written and never synced is synced by the next open, before anybody is told of it."""
-
-    def kill_before_the_sync(node: Path) -> None:
-        journal = open_log(node)
-        block = next_block(journal, 300)
-        (path,) = (node / "journal").glob("*.journal")
-        with path.open("ab") as file:
-            file.write(block.raw)
-
-    def open_again(node: Path, story: Story) -> None:
-        story.durable = open_log(node).durable_lsn
-        assert story.durable == 1
-
-    def check(node: Path, story: Story) -> None:
-        assert open_log(node).durable_lsn >= story.durable
-
-    node = tmp_path / "a"
-    node.mkdir()
-    open_log(node).close()
-    with pytest.MonkeyPatch.context() as patch:
-        disk = CrashDisk(node, tmp_path / "shadow", patch, 1000)
-        kill_before_the_sync(node)
-        story = Story()
-        open_again(node, story)
-    for seed in range(POWER_LOSSES):
-        disk.after_power_loss(tmp_path / "after", Random(seed))
-        check(tmp_path / "after", story)
-        shutil.rmtree(tmp_path / "after")
+def test_D5_what_the_next_process_promises_holds_after_a_kill_and_a_power_loss(tmp_path: Path) -> None:
+    """A process is killed before each of its operations, the next appends, and then the power fails."""
+    for killed_at in range(1000):
+        node, after, story = tmp_path / f"{killed_at}" / "a", tmp_path / f"{killed_at}" / "after", Story()
+        node.mkdir(parents=True)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = CrashDisk(node, tmp_path / f"{killed_at}" / "shadow", patch, killed_at)
+            with contextlib.suppress(Crash):
+                append_all(node, story)
+                story.done = True
+            disk.live_on()
+            journal = open_log(node, 900)
+            story.blocks = [*journal.blocks(), *grow(journal, 50)]
+            story.durable = journal.durable_lsn
+        for seed in range(POWER_LOSSES):
+            disk.after_power_loss(after, Random(f"{killed_at} {seed}"))
+            holds_what_was_promised(after, story)
+            shutil.rmtree(after)
+        close_logs()
+        if story.done:
+            return
