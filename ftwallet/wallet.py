@@ -15,8 +15,8 @@ class Answer(NamedTuple):
     """The recorded transaction behind one request.
 
     `replayed`: the id had been answered (or was under way) before this request. `differs`: the first field in which
-    this request differs from what the id was used for; None when it is the same. `mode`: "paired" or "solo", by the in-sync
-    set at the time of the answer.
+    this request differs from what the id was used for; None when it is the same. `mode`: "paired" or "solo", by the
+    in-sync set at the time of the answer.
     """
 
     transaction: Transaction
