@@ -149,8 +149,7 @@ def _read_meta(path: Path, file: BinaryIO) -> CheckpointMeta:
         raise _Damaged("it does not begin like a checkpoint")
     if version > FORMAT_VERSION:
         raise Refused(
-            f"{path} has format version {version}, this program knows up to {FORMAT_VERSION}: "
-            "run the newer program",
+            f"{path} has format version {version}, this program knows up to {FORMAT_VERSION}: run the newer program",
             ExitCode.WRONG_DIRECTORY,
         )
     content = _exactly(file, size)

@@ -35,9 +35,7 @@ class Head(NamedTuple):
         if epoch < self.epoch:
             raise NotNext(f"its epoch {epoch} is older than epoch {self.epoch} of the records before")
         if block.commit_lsn >= first_lsn:
-            raise NotNext(
-                f"it has commit_lsn {block.commit_lsn}, which is not before its first lsn {first_lsn}"
-            )
+            raise NotNext(f"it has commit_lsn {block.commit_lsn}, which is not before its first lsn {first_lsn}")
         if block.chain != next_chain(self.chain, epoch, first_lsn, block.count, block.payload):
             raise NotNext(f"the hash chain breaks at lsn {first_lsn}")
         new_epoch = epoch != self.epoch and self.lsn > 0

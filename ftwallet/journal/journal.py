@@ -131,9 +131,7 @@ class Journal:
         """
         head = self._log.end.head
         if commit_lsn > head.lsn:
-            raise BrokenInvariant(
-                f"commit_lsn {commit_lsn} was to be recorded in a log that ends at {head.lsn}"
-            )
+            raise BrokenInvariant(f"commit_lsn {commit_lsn} was to be recorded in a log that ends at {head.lsn}")
         if commit_lsn > head.commit_lsn:
             mark = encode_mark(head.epoch, head.lsn + 1, commit_lsn, head.chain)
             with self._poisoned_until_done():

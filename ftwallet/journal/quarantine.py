@@ -35,9 +35,7 @@ def keep(quarantine: Path, last_lsn: int, why: str, tails: Sequence[Tail]) -> Pa
         directory = _new_directory(quarantine / f"{now:%Y%m%dT%H%M%S.%fZ}-{last_lsn}")
         kept = [_copy(tail, directory) for tail in tails]
         about = {"format_version": 1, "at": now, "why": why, "last_lsn_kept": last_lsn, "files": kept}
-        platform.write_atomically(
-            directory / "about.json", msgspec.json.format(msgspec.json.encode(about)) + b"\n"
-        )
+        platform.write_atomically(directory / "about.json", msgspec.json.format(msgspec.json.encode(about)) + b"\n")
     return directory
 
 

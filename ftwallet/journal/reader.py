@@ -66,6 +66,4 @@ def _segment_blocks(log: Log, index: int, from_lsn: int) -> Generator[tuple[Poin
                 break
     if (place.head.lsn, place.head.chain) != (last.lsn, last.chain):
         why = f"the log ends at lsn {place.head.lsn} here, and went on to lsn {last.lsn}"
-        raise Corruption(
-            segment.path, place.offset, why if isinstance(scan.verdict, End) else scan.verdict.why
-        )
+        raise Corruption(segment.path, place.offset, why if isinstance(scan.verdict, End) else scan.verdict.why)

@@ -219,8 +219,7 @@ def _read_header(path: Path, fd: int) -> tuple[_Body, int]:
         raise Corruption(path, 0, "this is not the header of a segment")
     if version > FORMAT_VERSION:
         raise Refused(
-            f"{path} has format version {version}, this program knows up to {FORMAT_VERSION}: "
-            "run the newer program",
+            f"{path} has format version {version}, this program knows up to {FORMAT_VERSION}: run the newer program",
             ExitCode.WRONG_DIRECTORY,
         )
     header = _read(fd, 0, _header_bytes(body_bytes))

@@ -138,9 +138,7 @@ def test_D2_a_log_that_cannot_be_synced_is_not_opened(
         open_log(tmp_path)
 
 
-def test_D3_a_torn_tail_that_cannot_be_kept_is_not_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_D3_a_torn_tail_that_cannot_be_kept_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_log(tmp_path, 30, 30)
     path = segment_files(tmp_path)[0]
     os.truncate(path, path.stat().st_size - 5)
@@ -155,9 +153,7 @@ def test_D3_a_torn_tail_that_cannot_be_kept_is_not_cut(
     assert journal.durable_lsn == 1
 
 
-def test_D1_a_write_that_stops_half_way_leaves_a_torn_tail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_D1_a_write_that_stops_half_way_leaves_a_torn_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = open_log(tmp_path)
     blocks = grow(journal, 30)
     pwrite = os.pwrite
@@ -177,9 +173,7 @@ def test_D1_a_write_that_stops_half_way_leaves_a_torn_tail(
     assert list(again.blocks()) == blocks
 
 
-def test_anything_that_interrupts_a_write_poisons_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_anything_that_interrupts_a_write_poisons_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal: Journal = open_log(tmp_path)
 
     def interrupt(_: int) -> None:

@@ -37,9 +37,7 @@ def block_of(size: int, lsn: int = 1) -> Block:
     return encode_block(3, lsn, 2, 0, NO_CHAIN, payload)
 
 
-@given(
-    U64, st.integers(1, 2**63), st.integers(1, 2**32 - 1), U64, st.binary(min_size=32, max_size=32), PAYLOADS
-)
+@given(U64, st.integers(1, 2**63), st.integers(1, 2**32 - 1), U64, st.binary(min_size=32, max_size=32), PAYLOADS)
 def test_a_block_is_read_as_it_was_written(
     epoch: int, first_lsn: int, count: int, commit_lsn: int, chain: bytes, payload: bytes
 ) -> None:

@@ -79,9 +79,7 @@ def play(directory: Path, model: Model, steps: list[tuple[str, int]], segment_by
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=25), st.sampled_from([600, 1500, 1 << 20]), st.randoms())
-def test_the_journal_is_a_list(
-    steps: list[tuple[str, int]], segment_bytes: int, choice: random.Random
-) -> None:
+def test_the_journal_is_a_list(steps: list[tuple[str, int]], segment_bytes: int, choice: random.Random) -> None:
     with TemporaryDirectory() as name:
         model = Model()
         journal = play(Path(name), model, steps, segment_bytes)
@@ -162,9 +160,7 @@ def test_marks_take_no_lsn_and_their_commit_lsn_is_durable(tmp_path: Path) -> No
 def test_only_bytes_that_are_synced_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = open_log(tmp_path)
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        platform, "fdatasync", lambda fd: seen.append((journal.durable_lsn, len(journal.read(1, 99))))
-    )
+    monkeypatch.setattr(platform, "fdatasync", lambda fd: seen.append((journal.durable_lsn, len(journal.read(1, 99)))))
     grow(journal, 10, 10)
     assert seen == [(0, 0), (1, 1)]
 

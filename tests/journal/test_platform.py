@@ -14,9 +14,7 @@ import pytest
 from ftwallet import platform
 from ftwallet.platform import ProcessIdentity
 
-DIE_WITH = (
-    "import sys, time; from ftwallet.platform import die_with_parent; die_with_parent(int(sys.argv[1]))"
-)
+DIE_WITH = "import sys, time; from ftwallet.platform import die_with_parent; die_with_parent(int(sys.argv[1]))"
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -77,9 +75,7 @@ def test_a_short_write_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "file").read_bytes() == b"\0\0" + b"0123456789"
 
 
-def test_D5_an_atomic_write_leaves_the_old_content_or_the_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_D5_an_atomic_write_leaves_the_old_content_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     platform.write_atomically(path, b"old")
 

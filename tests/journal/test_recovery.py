@@ -43,9 +43,7 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()
-    }
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("sizes", [(30, 200, 60), (700, 900), (40,)])
@@ -94,9 +92,7 @@ def test_D3_a_last_frame_with_unwritten_sectors_is_cut_and_kept(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("damaged", [-1, 0])
-def test_D4_a_flipped_bit_in_a_complete_frame_is_refused_and_nothing_is_cut(
-    tmp_path: Path, damaged: int
-) -> None:
+def test_D4_a_flipped_bit_in_a_complete_frame_is_refused_and_nothing_is_cut(tmp_path: Path, damaged: int) -> None:
     blocks = make_log(tmp_path, 30, 200)
     path = segment_files(tmp_path)[0]
     whole = path.read_bytes()
@@ -114,9 +110,7 @@ def test_D4_a_flipped_bit_in_a_complete_frame_is_refused_and_nothing_is_cut(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_D4_whatever_is_written_over_a_log_no_wrong_record_is_read(
-    tmp_path: Path, data: st.DataObject
-) -> None:
+def test_D4_whatever_is_written_over_a_log_no_wrong_record_is_read(tmp_path: Path, data: st.DataObject) -> None:
     """Opening ends with a prefix of the log or with a sentence, whatever bytes were put into its file."""
     shutil.rmtree(tmp_path)
     blocks = make_log(tmp_path, 30, 700, 60, 300)
