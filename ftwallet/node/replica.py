@@ -23,6 +23,7 @@ from ftwallet.ledger.outcomes import Transaction
 from ftwallet.ledger.rules import Rules
 from ftwallet.node.disk import Disk
 from ftwallet.node.storage import rebuild
+from ftwallet.node.tail import Tail
 from ftwallet.node.transaction_log import TransactionLog
 from ftwallet.replication.backup import Backup
 from ftwallet.replication.effects import (
@@ -46,7 +47,7 @@ class BackupReplica:
         core: Backup,
         ledger: Ledger,
         disk: Disk,
-        tail: list[Block],
+        tail: Tail,
         node_dir: Path,
         injector: Injector,
         on_applied: Callable[[Block], None],
@@ -54,7 +55,7 @@ class BackupReplica:
         self.core = core
         self.ledger = ledger
         self._disk = disk
-        self._tail = deque(tail)  # PENDING until the handshake says how much of it is common
+        self._tail = tail
         self._node_dir = node_dir
         self._injector = injector
         self._on_applied = on_applied
@@ -81,8 +82,8 @@ class BackupReplica:
         return self.ledger.balance(account_id)
 
     def find(self, transaction_id: str) -> Transaction | None:
-        """The latest attempt under an id that this node has executed."""
-        return self.ledger.find(transaction_id)
+        """The latest attempt under an id that this node has."""
+        return self._tail.find(transaction_id) or self.ledger.find(transaction_id)
 
     async def handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
         """Return the replies, and whether the session is over. Raises PeerViolation, DiskFault."""
@@ -139,8 +140,8 @@ class BackupReplica:
             return self.core.divergent(session, common_lsn)
         if journal.durable_lsn > common_lsn:
             await self._cut(common_lsn)
-        while self._tail:
-            self._execute(self._tail.popleft())
+        for block in self._tail.take(common_lsn):
+            self._execute_operations(block, decode_operations(block.payload))
         return self.core.aligned(session, common_lsn)
 
     async def _cut(self, lsn: int) -> None:
@@ -148,10 +149,9 @@ class BackupReplica:
         for one in (one for block in cut for one in decode_operations(block.payload)):
             self._log.warning(f"WAL: Cut PENDING transaction {one.transaction_id}: the primary does not have it")
         if self.ledger.applied_lsn > lsn:
-            self.ledger, tail = await asyncio.to_thread(rebuild, self._node_dir, self._disk.journal)
-            self._tail = deque(tail)
+            self.ledger, self._tail = await asyncio.to_thread(rebuild, self._node_dir, self._disk.journal)
         else:
-            self._tail = deque(block for block in self._tail if block.last_lsn <= lsn)
+            self._tail.cut(lsn)
 
     async def _append(self, session: int, blocks: list[Block]) -> list[Effect]:
         operations = [decode_operations(block.payload) for block in blocks]
@@ -168,9 +168,6 @@ class BackupReplica:
         self._injector.reached(Stage.EXECUTED, ids, first_lsn)
         self._unacked_ids = ids
         return self.core.executed(session)
-
-    def _execute(self, block: Block) -> None:
-        self._execute_operations(block, decode_operations(block.payload))
 
     def _execute_operations(self, block: Block, operations: list[Operation]) -> None:
         self.ledger.apply(block.first_lsn, block.epoch, operations)

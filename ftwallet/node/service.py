@@ -31,11 +31,12 @@ from ftwallet.ledger.operations import (
     encode_operations,
     operation,
 )
-from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
+from ftwallet.ledger.outcomes import Outcome, Status, Transaction
 from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.rollbacks import Rollbacks
+from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
 from ftwallet.node.underway import Body, Pending, Underway, first_difference, wait_for_record
 from ftwallet.wallet import Answer, Unavailable
@@ -68,7 +69,7 @@ class PrimaryWalletService:
         self,
         ledger: Ledger,
         disk: Disk,
-        tail: list[Block],
+        tail: Tail,
         rollbacks: Rollbacks,
         injector: Injector,
         settings: Settings,
@@ -76,7 +77,7 @@ class PrimaryWalletService:
     ) -> None:
         self._ledger = ledger
         self._disk = disk
-        self._tail = deque(tail)  # recovered, beyond the commit that the log knows of: PENDING until settled
+        self._tail = tail
         self._rollbacks = rollbacks
         self._injector = injector
         self._settings = settings
@@ -99,7 +100,6 @@ class PrimaryWalletService:
         self._log = structlog.get_logger()
         self._recorded = TransactionLog("WAL: Recorded PENDING transaction", "WAL: Recorded PENDING transactions")
         self._committed = TransactionLog("WAL: Committed transaction", "WAL: Committed transactions")
-        self._tail_ids = {op.transaction_id for block in tail for op in decode_operations(block.payload)}
 
     def lead_with(self, lead: Lead) -> None:
         """Set the protocol's shell; once, before anything else."""
@@ -168,10 +168,8 @@ class PrimaryWalletService:
         """The latest attempt under an id, PENDING while it is under way."""
         pending = self._underway.get(transaction_id)
         if pending is not None:
-            return _pending_transaction(pending.operation, pending.lsn, pending.epoch)
-        if transaction_id in self._tail_ids:
-            return self._find_in_tail(transaction_id)
-        return self._ledger.find(transaction_id)
+            return pending_transaction(pending.operation, pending.lsn, pending.epoch)
+        return self._tail.find(transaction_id) or self._ledger.find(transaction_id)
 
     # ---- The pipeline
 
@@ -257,8 +255,8 @@ class PrimaryWalletService:
         """The pair's protocol: everything up to `lsn` may be executed and answered."""
         self._commit_lsn = max(self._commit_lsn, lsn)
         self._committed_at = time.monotonic()
-        while self._tail and self._tail[0].last_lsn <= lsn:
-            self._execute(self._tail.popleft())
+        for block in self._tail.take(lsn):
+            self._execute(block)
         while self._inflight and self._inflight[0].block.last_lsn <= lsn:
             self._commit_transaction(self._inflight.popleft())
         if self._queue:
@@ -267,7 +265,6 @@ class PrimaryWalletService:
     def _execute(self, block: Block) -> None:
         operations = decode_operations(block.payload)
         self._ledger.apply(block.first_lsn, block.epoch, operations)
-        self._tail_ids.difference_update(one.transaction_id for one in operations)
         self._on_applied(block)
 
     def _commit_transaction(self, batch: _Batch) -> None:
@@ -294,14 +291,14 @@ class PrimaryWalletService:
 
     def recover_pending_transactions(self) -> int:
         """Count the PENDING records that recovery found; the protocol settles them, forward or back."""
-        count = sum(block.count for block in self._tail)
+        count = self._tail.count
         if count:
             self._log.info(f"WAL: Found {count} PENDING transactions to settle")
         return count
 
     async def before_cut(self, lsn: int) -> None:
         """What the log has beyond `lsn` was never answered: remember it, so that ROLLED_BACK goes on record."""
-        cut = [one for block in self._tail if block.first_lsn > lsn for one in decode_operations(block.payload)]
+        cut = self._tail.beyond(lsn)
         await self._rollbacks.remember(cut)
         for one in cut:
             self._log.warning(f"WAL: Rolling back PENDING transaction {one.transaction_id}: the backup never had it")
@@ -309,8 +306,7 @@ class PrimaryWalletService:
     def after_cut(self) -> None:
         """The log ends earlier now."""
         journal = self._disk.journal
-        self._tail = deque(block for block in self._tail if block.last_lsn <= journal.durable_lsn)
-        self._tail_ids = {op.transaction_id for block in self._tail for op in decode_operations(block.payload)}
+        self._tail.cut(journal.durable_lsn)
         self._chain, self._next_lsn = journal.chain, journal.durable_lsn + 1
 
     async def open(self) -> None:
@@ -369,13 +365,6 @@ class PrimaryWalletService:
         self._last_time_us = max(self._last_time_us, time.time_ns() // 1000)
         return self._last_time_us
 
-    def _find_in_tail(self, transaction_id: str) -> Transaction | None:
-        for block in self._tail:
-            for lsn, one in enumerate(decode_operations(block.payload), block.first_lsn):
-                if one.transaction_id == transaction_id:
-                    return _pending_transaction(one, lsn, block.epoch)
-        return None
-
 
 def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
     one = pending.operation
@@ -391,19 +380,4 @@ def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
         one.time_us,
         Status.COMMITTED,
         outcome.limit,
-    )
-
-
-def _pending_transaction(one: Operation, lsn: int, epoch: int) -> Transaction:
-    return Transaction(
-        one.transaction_id,
-        Kind(one.kind),
-        one.account_id,
-        one.amount,
-        OutcomeCode.OK,
-        None,
-        lsn,
-        epoch,
-        one.time_us,
-        Status.PENDING,
     )

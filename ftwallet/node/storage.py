@@ -16,6 +16,7 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import decode_operations
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
+from ftwallet.node.tail import Tail
 
 DEFAULT_RULES = Rules()
 """A new ledger begins with these; others come into force by a record in the log, so that every replay agrees."""
@@ -27,7 +28,7 @@ class Storage(NamedTuple):
     identity: Identity
     journal: Journal
     ledger: Ledger
-    tail: list[Block]
+    tail: Tail
     checkpoint_lsn: int
 
 
@@ -50,12 +51,12 @@ def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = Fal
     seconds = time.monotonic() - began
     log.info(
         f"Recovered to lsn {ledger.applied_lsn} in {seconds:.2f} s: checkpoint at lsn {checkpoint_lsn}, "
-        f"{ledger.applied_lsn - checkpoint_lsn} records replayed, {sum(block.count for block in tail)} PENDING"
+        f"{ledger.applied_lsn - checkpoint_lsn} records replayed, {tail.count} PENDING"
     )
     return Storage(identity, journal, ledger, tail, checkpoint_lsn)
 
 
-def replay(ledger: Ledger, journal: Journal) -> list[Block]:
+def replay(ledger: Ledger, journal: Journal) -> Tail:
     """Execute the log from where the ledger stands up to the log's commit; returns the blocks beyond."""
     tail: list[Block] = []
     for block in journal.blocks(ledger.applied_lsn + 1):
@@ -63,10 +64,10 @@ def replay(ledger: Ledger, journal: Journal) -> list[Block]:
             ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
         else:
             tail.append(block)
-    return tail
+    return Tail(tail)
 
 
-def rebuild(node_dir: Path, journal: Journal) -> tuple[Ledger, list[Block]]:
+def rebuild(node_dir: Path, journal: Journal) -> tuple[Ledger, Tail]:
     """A ledger that stands at the log's commit, from disk alone; and the blocks beyond."""
     ledger = _from_checkpoint(node_dir / "checkpoints", journal)
     return ledger, replay(ledger, journal)
@@ -92,7 +93,7 @@ def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) ->
     """
     identity.renew_incarnation()
     aside = node_dir / "quarantine" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-damaged"
-    aside.mkdir(parents=True, exist_ok=True)
+    platform.make_directory(aside)
     (aside / "why.txt").write_text(f"{damage}\n")
     for name in ("checkpoints", "journal"):
         if (node_dir / name).exists():
