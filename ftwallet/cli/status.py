@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
 from ftwallet.cli.options import as_json, load_settings, settings
-from ftwallet.cli.terminal import console, say_json
+from ftwallet.cli.terminal import console, say, say_json
 from ftwallet.errors import ExitCode
 from ftwallet.supervisor.client import SupervisorClient
+from ftwallet.supervisor.events import EVENTS_FILE, read_events
 
 _MEBIBYTE = 1 << 20
 _DIGEST_SHOWN = 12
 _STATE_STYLES = {"serving": "green", "in-sync": "green", "down": "red", "failed": "bold red"}
+_TROUBLES = frozenset({"node-failed", "node-died", "node-paused", "node-backoff"})
 _COLUMNS = (
     "node",
     "role",
@@ -37,12 +40,15 @@ def status(as_json: bool) -> None:
 
     Exits 0 when paired and serving, 3 when solo, starting or not serving, 4 without a supervisor.
     """
-    with SupervisorClient(load_settings().data_dir) as supervisor:
+    data_dir = load_settings().data_dir
+    with SupervisorClient(data_dir) as supervisor:
         document = supervisor.status()
     if as_json:
         say_json(document)
     else:
         show(document)
+        for sentence in _troubles(document, data_dir / EVENTS_FILE):
+            say(sentence)
     paired = document["mode"] == "paired" and document["ready"]
     raise SystemExit(ExitCode.OK if paired else ExitCode.NOT_SERVING)
 
@@ -61,6 +67,17 @@ def show(document: dict[str, Any]) -> None:
     for node in document["nodes"]:
         faces = ", ".join(face for face in (node["http"], f"gRPC {node['grpc']}") if face)
         out.print(f"node {node['node']}: {faces}")
+
+
+def _troubles(document: dict[str, Any], history: Path) -> list[str]:
+    """Return for each node that is down or given up what the history says last of its end."""
+    down = {node["node"] for node in document["nodes"] if node["state"] in ("failed", "down")}
+    newest = {
+        event.node: event.sentence
+        for event in (read_events(history) if down else ())
+        if event.node in down and event.kind in _TROUBLES
+    }
+    return list(newest.values())
 
 
 def _table(nodes: list[dict[str, Any]], *, lines: bool) -> Any:

@@ -67,7 +67,8 @@ async def restart(supervisor: Supervisor, role: str) -> Document:
     )
     name = supervisor.fleet.name(slot)
     if slot.run is None or not slot.up:
-        raise Refused(f"{name} did not come back within {limit_s:g} s: {slot.reason or 'see `ftwallet-run events`'}")
+        within = "" if slot.phase is Phase.FAILED else f" within {limit_s:g} s"
+        raise Refused(f"{name} did not come back{within}: {slot.reason or 'see `ftwallet-run events`'}")
     took = time.monotonic() - began
     return {
         "schema": SCHEMA,

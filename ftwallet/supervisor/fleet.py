@@ -21,7 +21,7 @@ from ftwallet.supervisor.events import EventLog
 from ftwallet.supervisor.heartbeat import beat
 from ftwallet.supervisor.policy import Death, GiveUp, Limits, Restart, Stay, after_death, describe, signal_name
 from ftwallet.supervisor.ports import taken_sentence
-from ftwallet.supervisor.processes import Child, log_path, node_launch
+from ftwallet.supervisor.processes import Child, Launch, log_path
 from ftwallet.supervisor.roles import NODES, PRIMARY, role_of
 from ftwallet.supervisor.slots import DeathNote, Ending, Phase, Run, Slot
 
@@ -36,12 +36,18 @@ class Fleet:
     """Both nodes. Not thread-safe: the one loop alone calls it, in the main thread."""
 
     def __init__(
-        self, config: Config, events: EventLog, primary: Callable[[], str], http_fd: int, heard: Heard, died: Died
+        self,
+        config: Config,
+        events: EventLog,
+        primary: Callable[[], str],
+        launch: Callable[[str, str], Launch],
+        heard: Heard,
+        died: Died,
     ) -> None:
         self._config = config
         self._events = events
         self._primary = primary
-        self._http_fd = http_fd
+        self._launch = launch
         self._heard = heard
         self._died = died
         self.slots = {node: Slot(node) for node in NODES}
@@ -59,9 +65,8 @@ class Fleet:
         role = role_of(slot.node, self._primary())
         node_dir = self._config.node_dir(slot.node)
         obituary.forget(node_dir)
-        http_fd = self._http_fd if role == PRIMARY else None
         try:
-            child = Child.start(node_launch(self._config, slot.node, role, http_fd))
+            child = Child.start(self._launch(slot.node, role))
         except OSError as error:
             self._could_not_start(slot, error, now)
             return

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from ftwallet.config import Config
@@ -21,6 +22,7 @@ from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor.events import EventLog
 from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
+from ftwallet.supervisor.processes import Launch, node_launch
 from ftwallet.supervisor.roles import BACKUP, partner
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Slot
@@ -36,7 +38,14 @@ _AT_ONCE_S = 1.0  # for killed processes to be gone
 class Supervisor:
     """Both nodes under watch. Everything runs in one event loop, in the main thread."""
 
-    def __init__(self, config: Config, register: Register, listener: socket.socket, events: EventLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        register: Register,
+        listener: socket.socket,
+        events: EventLog,
+        launch: Callable[[Config, int, str, str], Launch] = node_launch,
+    ) -> None:
         now = time.monotonic()
         self.config = config
         self.register = register
@@ -44,7 +53,14 @@ class Supervisor:
         self.started_at = now
         self.service = Service(now)
         self._inputs: asyncio.Queue[Input] = asyncio.Queue()
-        self.fleet = Fleet(config, events, lambda: self.register.primary, listener.fileno(), self._heard, self._died)
+        self.fleet = Fleet(
+            config,
+            events,
+            lambda: self.register.primary,
+            partial(launch, config, listener.fileno()),
+            self._heard,
+            self._died,
+        )
         self._stand_in = StandIn(listener)
         self._gate_open = False  # the primary is started when the backup is up, or is known not to come up
         self._mode = ""

@@ -20,6 +20,7 @@ from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.platform import ProcessIdentity
 from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
+from ftwallet.supervisor.roles import PRIMARY
 
 NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
 
@@ -100,16 +101,19 @@ class Child:
             self._watched_by = None
 
 
-def node_launch(config: Config, node: str, role: str, http_fd: int | None) -> Launch:
-    """Return how a node is started; the primary inherits the listening socket `http_fd`."""
-    arguments = [sys.executable, "-P", "-m", "ftwallet", "node", role, "--node", node]
+_OUR_NODE = (sys.executable, "-P", "-m", "ftwallet", "node")
+
+
+def node_launch(config: Config, http_fd: int, node: str, role: str, program: Sequence[str] = _OUR_NODE) -> Launch:
+    """Return how a node is started; a primary inherits the listening socket `http_fd`."""
+    arguments = [*program, role, "--node", node]
     arguments += ["--config", str(config.config_file or NO_CONFIG_FILE), "--data-dir", str(config.data_dir)]
     arguments += ["--supervisor-socket", str(config.data_dir / SUPERVISOR_SOCKET), "--parent-pid", str(os.getpid())]
-    if http_fd is not None:
+    descriptors: tuple[int, ...] = ()
+    if role == PRIMARY:
         arguments += ["--http-fd", str(http_fd)]
-    return Launch(
-        arguments, node_environment(config), log_path(config.data_dir, node), () if http_fd is None else (http_fd,)
-    )
+        descriptors = (http_fd,)
+    return Launch(arguments, node_environment(config), log_path(config.data_dir, node), descriptors)
 
 
 def node_environment(config: Config) -> dict[str, str]:

@@ -53,16 +53,20 @@ def prepare(config: Config) -> Ground:
         Refused: anything else that stands in the way, in one sentence.
     """
     check_socket_paths(config.data_dir)
-    lock = _lock(config.data_dir) if config.data_dir.is_dir() else None
-    ended = _end_left_overs(config) if lock else []
-    listener = claim_http(config)
-    check_grpc_free(config)
-    if lock is None:
-        _make_data_dir(config.data_dir)
-        lock = _lock(config.data_dir)
-    register = ensure_cluster(config.data_dir)
-    config.data_dir.chmod(0o700)  # whoever can open the control socket can kill and read everything
-    (config.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as undo:
+        known = config.data_dir.is_dir()
+        if known:
+            lock = undo.enter_context(_lock(config.data_dir))
+        ended = _end_left_overs(config) if known else []
+        listener = undo.enter_context(claim_http(config))
+        check_grpc_free(config)
+        if not known:
+            _make_data_dir(config.data_dir)
+            lock = undo.enter_context(_lock(config.data_dir))
+        register = ensure_cluster(config.data_dir)
+        config.data_dir.chmod(0o700)  # whoever can open the control socket can kill and read everything
+        (config.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
+        undo.pop_all()
     return Ground(lock, listener, register, FileWitness(config.data_dir / CLUSTER_FILE), ended)
 
 

@@ -74,9 +74,10 @@ class Story:
         slot = self._slot
         if slot.run is None:
             state = "failed" if slot.phase is Phase.FAILED else "down"
+            why = f" ({slot.reason})" if slot.reason else ""
             raise Refused(
-                f"node {slot.node} is {state} and has no process to kill: "
-                f"`ftwallet-run restart {slot.node}` starts it, `ftwallet-run status` tells more"
+                f"node {slot.node} is {state} and has no process to kill{why}: "
+                f"`ftwallet-run restart {slot.node}` starts it"
             )
         return slot.run
 

@@ -1,0 +1,135 @@
+"""The pure and small parts: roles, pulse, service, history, what a dead node left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftwallet.errors import Refused
+from ftwallet.supervisor import obituary
+from ftwallet.supervisor.channels import check_socket_paths
+from ftwallet.supervisor.events import EventLog, read_events
+from ftwallet.supervisor.heartbeat import Pulse
+from ftwallet.supervisor.roles import partner, resolve, role_of
+from ftwallet.supervisor.service import Resumed, Service
+from ftwallet.supervisor.traces import journal_mentions
+
+
+def test_a_role_is_resolved_when_it_is_used() -> None:
+    assert [resolve(role, "a") for role in ("primary", "backup", "a", "b")] == ["a", "b", "a", "b"]
+    assert [resolve(role, "b") for role in ("primary", "backup", "a", "b")] == ["b", "a", "a", "b"]
+    assert (role_of("a", "b"), partner("a"), partner("b")) == ("backup", "b", "a")
+    with pytest.raises(Refused, match="'witness' is neither a role nor a node"):
+        resolve("witness", "a")
+
+
+def test_a_silent_node_is_hung_after_the_limit() -> None:
+    pulse = Pulse(1.0, now=10.0)
+    assert [pulse.hung(10.0 + tenths / 10) for tenths in range(1, 12)] == [False] * 10 + [True]
+
+
+def test_an_answer_makes_it_alive_again() -> None:
+    pulse = Pulse(1.0, now=0.0)
+    pulse.answered(0.8)
+    assert not any(pulse.hung(tenths / 10) for tenths in range(1, 18))
+    assert pulse.hung(1.9)
+
+
+def test_G3_a_watcher_that_slept_calls_nobody_hung() -> None:
+    pulse = Pulse(1.0, now=0.0)
+    assert not pulse.hung(0.1)
+    assert not pulse.hung(60.0)
+    assert not any(pulse.hung(60.0 + tenths / 10) for tenths in range(1, 10))
+    assert pulse.hung(61.1)
+
+
+def test_service_measures_the_gap() -> None:
+    service = Service(now=0.0)
+    assert service.observe(False, 1.0) is None
+    assert service.observe(True, 2.0) == Resumed(2.0, first=True)
+    assert service.observe(True, 3.0) is None
+    assert service.observe(False, 5.0) is None
+    assert service.down_s(5.5) == 0.5
+    assert service.observe(True, 6.0) == Resumed(1.0, first=False)
+    assert service.outages == 1
+
+
+def test_service_counts_a_hang_from_the_last_answer() -> None:
+    service = Service(now=0.0)
+    service.observe(True, 1.0)
+    service.observe(False, 5.0, silent_s=1.1)
+    resumed = service.observe(True, 6.0)
+    assert resumed is not None
+    assert resumed.gap_s == pytest.approx(2.1)
+
+
+def test_events_are_durable_lines_in_order(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", tmp_path / "supervisor.log")
+    for number in range(50):
+        log.record("test", f"event {number} of ä", "a", number=number)
+    log.close()
+    events = list(read_events(tmp_path / "events.jsonl"))
+    assert [event.details["number"] for event in events] == list(range(50))
+    assert sorted(event.at for event in events) == [event.at for event in events]
+    first = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])
+    assert list(first) == ["schema", "at", "kind", "node", "sentence", "details"]
+    assert "[info] event 49 of ä" in (tmp_path / "supervisor.log").read_text()
+
+
+def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path, tmp_path / "log")
+    log.record("one", "first")
+    log.close()
+    with path.open("ab") as file:
+        file.write(b'{"schema": 1, "at": "2026')
+    assert [event.kind for event in read_events(path)] == ["one"]
+    log = EventLog(path, tmp_path / "log")
+    log.record("two", "second")
+    log.close()
+    assert [event.kind for event in read_events(path)] == ["one", "two"]
+
+
+def test_a_damaged_line_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"nonsense\n" + b'{"at":"t","kind":"k","node":null,"sentence":"s","details":{}}\n')
+    assert [event.kind for event in read_events(path)] == ["unreadable", "k"]
+
+
+def test_a_history_that_is_missing_is_empty(tmp_path: Path) -> None:
+    assert list(read_events(tmp_path / "events.jsonl")) == []
+
+
+def test_what_a_dead_node_left_is_not_taken_for_its_successors(tmp_path: Path) -> None:
+    (tmp_path / "exit.json").write_text('{"code": 71, "sentence": "bad byte"}')
+    (tmp_path / "crash.json").write_text('{"stage": "pen')
+    assert obituary.last_sentence(tmp_path) == "bad byte"
+    assert obituary.armed_crash(tmp_path) is None
+    obituary.forget(tmp_path)
+    assert obituary.last_sentence(tmp_path) == ""
+
+
+def test_the_last_line_of_the_log_speaks_for_a_node_that_left_no_sentence(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("Traceback:\n  somewhere\nValueError: no such thing\n\n")
+    assert obituary.last_line(log, 1) == "ValueError: no such thing"
+    assert obituary.last_line(log, -9) == ""
+    assert obituary.last_line(tmp_path / "none.log", 1) == ""
+
+
+def test_a_journal_is_searched_without_being_opened(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    (journal / "00000000000000000001.journal").write_bytes(b"\0" * 5_000 + b"txn-1" + b"\0" * 100)
+    (journal / "00000000000000000009.journal").touch()
+    assert journal_mentions(tmp_path, "txn-1")
+    assert not journal_mentions(tmp_path, "txn-2")
+    assert not journal_mentions(tmp_path, "")
+
+
+def test_a_data_directory_too_deep_for_a_unix_socket_is_one_sentence() -> None:
+    check_socket_paths(Path("/tmp/short"))
+    with pytest.raises(Refused, match=r"has 125 bytes, and a unix socket's may have 107: choose"):
+        check_socket_paths(Path("/" + "x" * 108))

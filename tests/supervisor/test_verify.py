@@ -1,0 +1,132 @@
+"""`verify` over journals that are written here, without any process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ftwallet.errors import Refused
+from ftwallet.journal import Journal, encode_block
+from ftwallet.journal.identity import Identity
+from ftwallet.ledger.operations import Kind, encode_operations, operation
+from ftwallet.supervisor.verify import verify
+from ftwallet.witness.bootstrap import ensure_cluster
+
+SEGMENT_BYTES = 1 << 20
+
+
+def deposit(name: str, amount: int = 100) -> bytes:
+    return encode_operations([operation(Kind.DEPOSIT, name, "user123", amount, 1_000_000)])
+
+
+def append(journal: Journal, payload: bytes, commit_lsn: int) -> None:
+    lsn = journal.durable_lsn + 1
+    journal.append(encode_block(1, lsn, 1, min(commit_lsn, lsn - 1), journal.chain, payload))
+
+
+def open_journal(data_dir: Path, node: str) -> Journal:
+    identity = Identity.load(data_dir / node)
+    return Journal.open(data_dir / node / "journal", identity.cluster_id, SEGMENT_BYTES, create=True)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    ensure_cluster(tmp_path)
+    return tmp_path
+
+
+def write(data_dir: Path, node: str, payloads: list[bytes]) -> Path:
+    journal = open_journal(data_dir, node)
+    for payload in payloads:
+        append(journal, payload, journal.durable_lsn)
+    journal.close()
+    return next((data_dir / node / "journal").glob("*.journal"))
+
+
+def test_equal_logs_agree(data_dir: Path) -> None:
+    for node in ("a", "b"):
+        write(data_dir, node, [deposit("t1"), deposit("t2"), deposit("t3")])
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert (report["records_compared"], report["accounts"], report["transactions"]) == (3, 1, 3)
+    assert report["balances_add_up_to_zero"]
+    first, second = report["nodes"]
+    assert first["digest"] == second["digest"] != ""
+    assert (first["chain"], first["running"]) == (second["chain"], False)
+
+
+def test_a_tail_that_only_one_node_has_is_no_difference_before_its_commit(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit("t1"), deposit("t2"), deposit("t3")])
+    write(data_dir, "b", [deposit("t1"), deposit("t2")])
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert (report["records_compared"], report["records_executed"]) == (2, 3)
+
+
+def test_what_was_committed_must_be_on_every_node_in_sync(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit("t1"), deposit("t2"), deposit("t3")])
+    write(data_dir, "b", [deposit("t1")])
+    report = verify(data_dir)
+    assert report["differences"] == ["node b is in the in-sync set and its log ends at lsn 1, but lsn 2 was committed"]
+
+
+def test_another_record_at_one_lsn_is_a_difference(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit("t1"), deposit("t2"), deposit("t3")])
+    write(data_dir, "b", [deposit("t1"), deposit("t2", 101), deposit("t3")])
+    report = verify(data_dir)
+    assert report["differences"] == ["the logs of both nodes differ from lsn 2 on"]
+    assert report["records_compared"] == 1
+
+
+def test_logs_that_part_beyond_the_commit_are_noted(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit("t1"), deposit("t2")])
+    write(data_dir, "b", [deposit("t1"), deposit("t3")])
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert report["notes"] == ["the logs part at lsn 2, beyond the last commit, lsn 1"]
+
+
+def test_D4_a_flipped_bit_is_told_with_file_and_offset_and_nothing_is_changed(data_dir: Path) -> None:
+    for node in ("a", "b"):
+        path = write(data_dir, node, [deposit("t1"), deposit("t2")])
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    report = verify(data_dir)
+    assert not report["ok"]
+    assert str(path) in report["differences"][0]
+    assert "corrupt at byte" in report["differences"][0]
+    assert path.read_bytes() == content
+
+
+def test_a_torn_tail_is_left_as_it_is_and_is_no_difference(data_dir: Path) -> None:
+    for node in ("a", "b"):
+        path = write(data_dir, node, [deposit("t1"), deposit("t2")])
+    content = path.read_bytes()
+    path.write_bytes(content[:-10])
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert report["records_compared"] == 1
+    assert path.read_bytes() == content[:-10]
+
+
+def test_D8_a_lost_cluster_record_is_told_beside_what_each_node_holds(data_dir: Path) -> None:
+    for node in ("a", "b"):
+        write(data_dir, node, [deposit("t1")])
+    (data_dir / "cluster.json").unlink()
+    report = verify(data_dir)
+    assert not report["ok"]
+    assert "cluster.json is missing" in report["differences"][0]
+    assert [node["durable_lsn"] for node in report["nodes"]] == [1, 1]
+
+
+def test_a_cluster_that_was_never_started_agrees(data_dir: Path) -> None:
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert report["records_compared"] == 0
+
+
+def test_no_cluster_at_all(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="holds no cluster"):
+        verify(tmp_path / "nothing")
