@@ -77,4 +77,4 @@ class FailoverManager:
             await asyncio.sleep(self._health_interval_s)
             idle = time.monotonic() - self._heard_at >= self._health_interval_s
             if idle and not await self._client.is_serving(_HEALTH_TIMEOUT_S):
-                stream.end()
+                stream.end("the backup's health does not answer")

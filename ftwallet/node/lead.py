@@ -149,10 +149,10 @@ class Lead:
                 self._spawn(self._read_blocks(session, from_lsn))
             case Propose(proposal):
                 self._spawn(self._propose(proposal))
-            case EndSession(session, _):
+            case EndSession(session, reason):
                 stream = self._streams.pop(session, None)
                 if stream:
-                    stream.end()
+                    stream.end(reason)
             case Became(state, reason):
                 self._listener.became(state, reason)
             case Stop(reason, fenced):

@@ -26,14 +26,16 @@ class ReplicationStream:
         self._call: Any = stub.Replicate()  # type: ignore[call-arg]
         self._outgoing: deque[wallet_pb2.ToBackup] = deque()
         self._wake = asyncio.Event()
+        self._ended = ""
 
     def send(self, message: ToBackup) -> None:
         """Queue a message; the protocol bounds how many are under way."""
         self._outgoing.append(to_backup(message))
         self._wake.set()
 
-    def end(self) -> None:
-        """Close the stream at once; `run` then returns."""
+    def end(self, reason: str) -> None:
+        """Close the stream at once; `run` then returns this reason."""
+        self._ended = self._ended or reason
         self._call.cancel()
 
     async def run(self, receive: Callable[[ToPrimary], None]) -> str:
@@ -58,7 +60,7 @@ class ReplicationStream:
         except asyncio.CancelledError:
             if _cancelling():
                 raise
-            return "the stream was closed"
+            return self._ended or "the stream was closed"
         return "the backup closed the stream"
 
     async def _write(self) -> None:
