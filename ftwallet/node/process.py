@@ -17,7 +17,7 @@ import uvloop
 
 from ftwallet import platform
 from ftwallet.config import Config
-from ftwallet.errors import BrokenInvariant, DiskFault, Refused
+from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Corruption
 from ftwallet.journal.identity import Identity, lock_directory
@@ -131,9 +131,8 @@ async def _open_node(
         listener = open_http_socket(start.config.http_host, start.config.http_port, start.http_fd)
         return await _open_primary(start, witness, injector, outage, listener)
     storage = await asyncio.to_thread(_open_backup_storage, start)
-    register = await announce_start(witness, ProposalKind.BOOT, start.node, storage.identity.incarnation)
+    register = await announce_start(witness, ProposalKind.BOOT, storage.identity)
     node = BackupNode(start.config, storage, register, injector, outage)
-    await _record_boot(storage, register)
     await node.start()
     return node
 
@@ -141,24 +140,32 @@ async def _open_node(
 async def _open_primary(
     start: Start, witness: WitnessPort, injector: Injector, outage: Outage, listener: socket.socket
 ) -> PrimaryNode:
-    storage = await asyncio.to_thread(open_storage, start.config.node_dir(start.node), start.config.segment_bytes)
-    register = await announce_start(witness, ProposalKind.START, start.node, storage.identity.incarnation)
+    storage = await asyncio.to_thread(_open_primary_storage, start)
+    register = await announce_start(witness, ProposalKind.START, storage.identity)
     # The new epoch is durable here before anything is done in it, so that an older record is recognised later.
     await asyncio.to_thread(storage.identity.record_epoch, register.epoch)
     node = PrimaryNode(start.config, storage, register, witness, injector, outage, listener)
-    await _record_boot(storage, register)
     await node.start()
     return node
 
 
-async def _record_boot(storage: Storage, register: Register) -> None:
-    await asyncio.to_thread(storage.identity.record_boot, register.boots[storage.identity.node])
+def _open_primary_storage(start: Start) -> Storage:
+    """Open a primary's directory, unless it is an old copy: its log may lack what was acknowledged since."""
+    node_dir = start.config.node_dir(start.node)
+    old = _old_copy(node_dir, FileWitness(start.config.data_dir / CLUSTER_FILE).read())
+    if old:
+        raise Refused(f"{old}: it must not lead. Put the newest copy of {node_dir} back", ExitCode.WRONG_DIRECTORY)
+    return open_storage(node_dir, start.config.segment_bytes)
 
 
 def _open_backup_storage(start: Start) -> Storage:
     """Open a backup's directory; a damaged log is set aside, and the node rebuilt from its partner."""
     node_dir, segment_bytes = start.config.node_dir(start.node), start.config.segment_bytes
     register = FileWitness(start.config.data_dir / CLUSTER_FILE).read()
+    old = _old_copy(node_dir, register)
+    if old:
+        Identity.load(node_dir).renew_incarnation()
+        structlog.get_logger().warning(f"{old}: it is not in sync until it has caught up")
     in_sync = register.in_sync.get(start.node) == Identity.load(node_dir).incarnation
     try:
         # Out of the in-sync set an empty log is no loss: it is what a crash leaves in the middle of setting one aside.
@@ -169,6 +176,18 @@ def _open_backup_storage(start: Start) -> Storage:
         aside = set_damaged_aside(node_dir, Identity.load(node_dir), damage)
         log.warning(f"The damaged log is kept in {aside}; this node is rebuilt from its partner")
         return open_storage(node_dir, segment_bytes, may_be_empty=True)
+
+
+def _old_copy(node_dir: Path, register: Register) -> str | None:
+    """Say that a directory in sync is an old copy, or None: the witness has counted a start that it does not know of.
+
+    Believed, it would take acknowledged transactions with it. Out of the in-sync set its log counts for nothing anyway.
+    """
+    identity = Identity.load(node_dir)
+    counted = register.boots.get(identity.node, 0)
+    if identity.boot >= counted or register.in_sync.get(identity.node) != identity.incarnation:
+        return None
+    return f"{node_dir} is an old copy, of start {identity.boot} where node {identity.node} has had {counted} starts"
 
 
 def _starting(start: Start) -> wallet_pb2.NodeStatus:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ftwallet.errors import DiskFault, Refused
+from ftwallet.journal.identity import Identity
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.clients import WitnessClient
 from ftwallet.witness.bootstrap import CLUSTER_FILE
@@ -54,17 +55,19 @@ def open_witness(data_dir: Path, supervisor_socket: Path | None) -> WitnessPort:
     return NearWitness(data_dir) if supervisor_socket is None else WitnessClient(f"unix:{supervisor_socket}")
 
 
-async def announce_start(witness: WitnessPort, kind: ProposalKind, node: str, incarnation: str) -> Register:
+async def announce_start(witness: WitnessPort, kind: ProposalKind, identity: Identity) -> Register:
     """Have the witness count this start, and for a primary grant it a new epoch. Waits for a silent witness.
 
-    Raises Refused when the register does not let this node start in this role.
+    The number that the start will have is durable here before the witness counts it: a crash in between leaves a
+    directory that is ahead of the witness, never one that looks like an old copy. Raises Refused when the register does not let this node start in this role.
     """
     while True:
         register = await witness.read()
         if register is not None:
-            decision = await witness.propose(Proposal(kind, node, incarnation, register.epoch))
+            await asyncio.to_thread(identity.record_boot, register.boots.get(identity.node, 0) + 1)
+            decision = await witness.propose(Proposal(kind, identity.node, identity.incarnation, register.epoch))
             if decision is not None and decision.granted:
                 return decision.register
             if decision is not None and decision.register.epoch == register.epoch:
-                raise Refused(f"node {node} may not start as primary: {decision.reason}")
+                raise Refused(f"node {identity.node} may not start as primary: {decision.reason}")
         await asyncio.sleep(_RETRY_S)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import NoReturn
 
 from ftwallet import platform
 from ftwallet.errors import DiskFault, Refused
@@ -96,12 +97,18 @@ def _check_cluster(data_dir: Path, cluster_id: str, found: dict[str, Identity]) 
 def _check_epochs(data_dir: Path, register: Register, found: dict[str, Identity]) -> None:
     """Refuse a record older than what a node has seen: it was copied back, and its in-sync set may be untrue."""
     for node, identity in found.items():
+        boots = register.boots.get(node, 0)
         if identity.epoch > register.epoch:
-            raise Refused(
-                f"{data_dir / CLUSTER_FILE} stands at epoch {register.epoch}, but node {node} has seen epoch "
-                f"{identity.epoch}: it is an old copy. Put the newest copy of {CLUSTER_FILE} back; "
-                f"`ftwallet-run verify --data-dir {data_dir}` shows what each node holds"
-            )
+            _refuse_old_record(data_dir, f"epoch {register.epoch}, but node {node} has seen epoch {identity.epoch}")
+        if identity.boot > boots + 1:  # one ahead is a crash right before the witness counted a start
+            _refuse_old_record(data_dir, f"start {boots} of node {node}, which has had start {identity.boot}")
+
+
+def _refuse_old_record(data_dir: Path, where: str) -> NoReturn:
+    raise Refused(
+        f"{data_dir / CLUSTER_FILE} stands at {where}: it is an old copy. Put the newest copy of {CLUSTER_FILE} back; "
+        f"`ftwallet-run verify --data-dir {data_dir}` shows what each node holds"
+    )
 
 
 def _check_somebody_may_lead(data_dir: Path, register: Register, found: dict[str, Identity]) -> None:
