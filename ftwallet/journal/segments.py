@@ -79,8 +79,9 @@ class Segment:
             self._points.append(point)
 
     def point_before(self, lsn: int) -> Point:
-        """The last place noted at which the record `lsn` is still to come."""
-        return self._points[bisect_right(self._points, lsn - 1, key=lambda point: point.head.lsn) - 1]
+        """The last place noted at which the record `lsn` is still to come; the start for one of an older segment."""
+        after = bisect_right(self._points, lsn - 1, key=lambda point: point.head.lsn)
+        return self._points[max(after, 1) - 1]
 
 
 def segment_name(first_lsn: int) -> str:

@@ -141,8 +141,11 @@ class PrimaryNode:
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Let go of everything at once, in whatever state it is."""
-        for task in self._tasks:
+        """Let go of everything at once, in whatever state it is; who waits is told that the outcome is not known."""
+        self._service.stop()
+        self._service.fail_all()
+        await asyncio.sleep(_TICK_S)
+        for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._lead.close()

@@ -20,7 +20,7 @@ from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Corruption
-from ftwallet.journal.identity import Identity, lock_directory
+from ftwallet.journal.identity import Identity, lock_directory, lock_holder
 from ftwallet.node import logs
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.control import NodeControlServicer
@@ -199,5 +199,6 @@ def _starting(start: Start) -> wallet_pb2.NodeStatus:
 def _tell_reason(start: Start, node_dir: Path, outage: Outage) -> None:
     structlog.get_logger().error(f"Node {start.node} stops: {outage.sentence}")
     reason = {"code": int(outage.code), "sentence": outage.sentence, "at": datetime.now(UTC)}
-    if node_dir.is_dir():
+    holder = lock_holder(node_dir)
+    if node_dir.is_dir() and (holder is None or holder.pid == os.getpid()):  # another's directory is not ours to write
         (node_dir / EXIT_FILE).write_bytes(msgspec.json.encode(reason))

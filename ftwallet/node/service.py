@@ -354,6 +354,10 @@ class PrimaryWalletService:
         until = time.monotonic() + timeout_s
         while len(self._underway) and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        self.fail_all()
+
+    def fail_all(self) -> None:
+        """Tell everybody who waits that the outcome is not known."""
         self._underway.fail_all("The wallet stops")
 
     def wake(self) -> None:

@@ -59,7 +59,9 @@ async def announce_start(witness: WitnessPort, kind: ProposalKind, identity: Ide
     """Have the witness count this start, and for a primary grant it a new epoch. Waits for a silent witness.
 
     The number that the start will have is durable here before the witness counts it: a crash in between leaves a
-    directory that is ahead of the witness, never one that looks like an old copy. Raises Refused when the register does not let this node start in this role.
+    directory that is ahead of the witness, never one that looks like an old copy.
+
+    Raises Refused when the register does not let this node start in this role.
     """
     while True:
         register = await witness.read()

@@ -46,7 +46,8 @@ class ReplicationStream:
         finally:
             writer.cancel()
             self._call.cancel()
-            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+            # A write into a stream that has just ended raises InvalidStateError; the reader says why it ended.
+            with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
                 await writer
 
     async def _read(self, receive: Callable[[ToPrimary], None]) -> str:

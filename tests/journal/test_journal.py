@@ -6,6 +6,7 @@ import random
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from ftwallet import platform
 from ftwallet.errors import BrokenInvariant, DiskFault, PeerViolation
-from ftwallet.journal import NO_CHAIN, Block, Journal, encode_block
+from ftwallet.journal import NO_CHAIN, Block, Journal, encode_block, segments
 from tests.journal.logs import (
     CLUSTER,
     bytes_of,
@@ -80,7 +81,8 @@ def play(directory: Path, model: Model, steps: list[tuple[str, int]], segment_by
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=25), st.sampled_from([600, 1500, 1 << 20]), st.randoms())
 def test_the_journal_is_a_list(steps: list[tuple[str, int]], segment_bytes: int, choice: random.Random) -> None:
-    with TemporaryDirectory() as name:
+    # Places are noted often here, so that every look-up has some to begin from.
+    with TemporaryDirectory() as name, mock.patch.object(segments, "_POINT_EVERY_BYTES", 200):
         model = Model()
         journal = play(Path(name), model, steps, segment_bytes)
         boundaries = model.boundaries()
@@ -215,6 +217,15 @@ def test_cut_at_every_boundary_across_segments(tmp_path: Path) -> None:
         again = open_log(directory, 1200)
         assert again.chain == journal.chain
         assert again.commit_lsn == journal.commit_lsn <= again.durable_lsn
+
+
+def test_every_block_is_read_across_segments_with_many_places_noted(tmp_path: Path) -> None:
+    journal = open_log(tmp_path, 300_000)
+    blocks = grow(journal, *([3_000] * 400))
+    assert len(segment_files(tmp_path)) > 3
+    assert list(journal.blocks(1)) == blocks
+    journal.close()
+    assert list(open_log(tmp_path, 300_000).blocks(1)) == blocks
 
 
 def test_a_cut_keeps_all_that_it_removes(tmp_path: Path) -> None:
