@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
 _DEAD_STATES = (b"Z", b"X", b"x")
 
@@ -166,6 +168,18 @@ def send_signal(identity: ProcessIdentity, number: int, pidfd: int | None = None
     return False
 
 
+def port_holder(port: int) -> str | None:
+    """Return who has a TCP port, such as "nginx (pid 12)"; None when nobody has, or it is not ours to see."""
+    with contextlib.suppress(psutil.Error):
+        holders = [
+            connection.pid
+            for connection in psutil.net_connections(kind="tcp")
+            if connection.laddr and connection.laddr.port == port and connection.pid is not None
+        ]
+        return _program(holders[0]) if holders else None
+    return None
+
+
 def die_with_parent(expected_ppid: int) -> bool:
     """Have the kernel kill this process (SIGKILL) when the parent *thread* that started it ends.
 
@@ -182,6 +196,15 @@ def die_with_parent(expected_ppid: int) -> bool:
     if os.getppid() != expected_ppid:
         os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def _program(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        ours = any("ftwallet" in word for word in process.cmdline())
+        return f"{'another FT-Wallet' if ours else process.name()} (pid {pid})"
+    except psutil.Error:
+        return f"the process with pid {pid}"
 
 
 def _signal_checked(identity: ProcessIdentity, number: int) -> bool:
@@ -217,8 +240,6 @@ def _linux_start_time(pid: int) -> int | None:
 
 
 def _psutil_start_time(pid: int) -> int | None:
-    import psutil  # noqa: PLC0415  (only where /proc is missing)
-
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

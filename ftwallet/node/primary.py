@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Coroutine, Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from ftwallet import platform
 from ftwallet.api.app import build_app
 from ftwallet.config import Config
-from ftwallet.errors import BrokenInvariant, ClientError, Refused
+from ftwallet.errors import BrokenInvariant, ClientError, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block
 from ftwallet.ledger.ledger import Ledger
@@ -312,7 +314,14 @@ def open_http_socket(host: str, port: int, inherited_fd: int | None) -> socket.s
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise Refused(f"{host}:{port} cannot be listened on: {error.strerror}") from error
+        raise _unbound(host, port, error) from None
     listener.listen(2048)
     listener.setblocking(False)
     return listener
+
+
+def _unbound(host: str, port: int, error: OSError) -> Refused:
+    if error.errno != errno.EADDRINUSE:
+        return Refused(f"{host}:{port} cannot be listened on: {error.strerror}")
+    holder = platform.port_holder(port) or "a process that cannot be seen from here"
+    return Refused(f"{host}:{port} is taken by {holder}: stop that, or set http_port", ExitCode.PORT_TAKEN)

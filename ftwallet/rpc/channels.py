@@ -9,6 +9,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ftwallet import platform
 from ftwallet.errors import ExitCode, Refused
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -50,13 +51,18 @@ def new_server(max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Server:
 
 
 def bind(server: grpc.aio.Server, address: str) -> None:
-    """Bind a server to `host:port` or `unix:PATH`. Raises Refused when that is taken."""
+    """Bind a server to `host:port` or `unix:PATH`. Raises Refused when that is taken, naming who has it."""
     try:
-        port = server.add_insecure_port(address)
+        server.add_insecure_port(address)
     except RuntimeError:
-        port = 0
-    if port == 0 and not address.startswith("unix:"):
-        raise Refused(f"{address} is taken by another process: stop that, or set another port", ExitCode.PORT_TAKEN)
+        raise _unbound(address) from None
+
+
+def _unbound(address: str) -> Refused:
+    if address.startswith("unix:"):
+        return Refused(f"{address} cannot be listened on: the path of a socket holds 107 bytes; use a shorter data_dir")
+    holder = platform.port_holder(int(address.rpartition(":")[2])) or "a process that cannot be seen from here"
+    return Refused(f"{address} is taken by {holder}: stop that, or set another port", ExitCode.PORT_TAKEN)
 
 
 class Health:

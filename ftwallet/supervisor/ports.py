@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 
-import psutil
-
+from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.errors import Refused
 
@@ -25,31 +23,10 @@ def check_grpc_free(config: Config) -> None:
         _listen(config.grpc_host, getattr(config, key), key).close()
 
 
-def holder_of(port: int) -> str | None:
-    """Return who has a TCP port, such as "nginx (pid 12)"; None when nobody has, or it is not ours to see."""
-    with contextlib.suppress(psutil.Error):
-        holders = [
-            connection.pid
-            for connection in psutil.net_connections(kind="tcp")
-            if connection.laddr and connection.laddr.port == port and connection.pid is not None
-        ]
-        return _program(holders[0]) if holders else None
-    return None
-
-
 def taken_sentence(host: str, port: int, key: str) -> str:
     """Return what an operator is told about a port that is taken."""
-    holder = holder_of(port) or "a process that cannot be seen from here"
+    holder = platform.port_holder(port) or "a process that cannot be seen from here"
     return f"port {port} on {host} is taken by {holder}: end it, or set {key} to a free port"
-
-
-def _program(pid: int) -> str:
-    try:
-        process = psutil.Process(pid)
-        ours = any("ftwallet" in word for word in process.cmdline())
-        return f"{'another FT-Wallet' if ours else process.name()} (pid {pid})"
-    except psutil.Error:
-        return f"the process with pid {pid}"
 
 
 def _listen(host: str, port: int, key: str) -> socket.socket:

@@ -17,7 +17,7 @@ from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.errors import Refused
 from ftwallet.journal.identity import lock_directory
-from ftwallet.supervisor.ports import holder_of
+from ftwallet.platform import port_holder
 from ftwallet.supervisor.processes import Child, Launch
 from ftwallet.supervisor.startup import AlreadyRunning, Ground, prepare
 
@@ -73,7 +73,7 @@ def test_I3_a_taken_port_is_one_sentence_with_pid_and_nothing_is_changed(config:
 
 
 def test_nobody_holds_a_free_port(config: Config) -> None:
-    assert holder_of(config.http_port) is None
+    assert port_holder(config.http_port) is None
 
 
 def test_I3_the_second_supervisor_is_refused_naming_the_first(config: Config, ground: Ground) -> None:
