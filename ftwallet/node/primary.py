@@ -165,7 +165,7 @@ class PrimaryNode:
             node=core.identity.node,
             incarnation=core.identity.incarnation,
             role=self.role,
-            state="serving" if self._service.ready else "recovering",
+            state="serving" if self._service.opened else "recovering",
             reason=core.reason,
             mode=core.mode,
             epoch=core.epoch,

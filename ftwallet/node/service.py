@@ -118,6 +118,11 @@ class PrimaryWalletService:
         return self._serving and not self._stopping
 
     @property
+    def opened(self) -> bool:
+        """Whether recovery is over, also while it stops."""
+        return self._serving
+
+    @property
     def mode(self) -> str:
         """Either "paired" or "solo"; empty while nothing is answered."""
         return self._lead.core.mode if self._lead else ""
