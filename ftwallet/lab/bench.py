@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rich_click as click
+from click.core import ParameterSource
 
 from ftwallet.config import load
 from ftwallet.errors import ExitCode
@@ -23,6 +24,14 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
     "memory": memory.measure,
 }
 _TRANSACTIONS = {"single": 0, "recovery": 100_000, "memory": 1_000_000}
+_BELONGS_TO = {
+    "seconds": ("single",),
+    "rounds": ("single",),
+    "connections": ("single",),
+    "profile": ("single",),
+    "transactions": ("recovery", "memory"),
+    "kills": ("recovery",),
+}
 
 
 class ConnectionsType(click.ParamType[tuple[int, ...]]):
@@ -78,6 +87,7 @@ def bench_command(
     Runs on a temporary cluster with free ports, on the file system of the settings' data_dir, and needs wrk. At the end
     everything that was answered is held against both nodes' journals: exits 1 when it does not fit.
     """
+    _refuse_options_of_others(suite)
     wrk = find_wrk()
     if profile:
         find_py_spy()
@@ -89,3 +99,10 @@ def bench_command(
         found = SUITES[suite](plan)
     (report.print_json if as_json else report.print_tables)(found)
     raise SystemExit(ExitCode.OK if found.ok else ExitCode.FAILED)
+
+
+def _refuse_options_of_others(suite: str) -> None:
+    context = click.get_current_context()
+    for name, suites in _BELONGS_TO.items():
+        if suite not in suites and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} goes with --suite {' or '.join(suites)}, not with {suite}")

@@ -33,7 +33,7 @@ class Share(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """The functions with the most time of their own, of `samples` in which a thread was busy."""
+    """The functions with the most time of their own, of `samples` in which one ran Python."""
 
     samples: int
     shares: list[Share]
@@ -48,7 +48,9 @@ class Profile(NamedTuple):
     def grid(self) -> Grid:
         """Say it in a table."""
         rows = [[one.function, f"{one.own:.1f} %", f"{one.total:.1f} %"] for one in self.shares[:_SHOWN]]
-        title = f"The primary under {CONNECTIONS} connections, {self.samples:,} samples of busy threads"
+        title = (
+            f"The primary under {CONNECTIONS} connections, {self.samples:,} samples of the thread that holds the GIL"
+        )
         return Grid(title, ("function", "own", "with what it calls"), rows)
 
 
@@ -64,17 +66,9 @@ def profile_under_load(plan: Plan, pair: Pair) -> Profile:
     """Sample the primary while deposits are put on it. Raises Refused when py-spy may not or cannot look."""
     progress(f"Profiling the primary for {_SECONDS} s under {CONNECTIONS} connections")
     stacks = plan.directory / "stacks.txt"
-    command = [
-        find_py_spy(),
-        "record",
-        "--pid",
-        str(pair.nodes[PRIMARY].pid),
-        "--format",
-        "raw",
-        "--output",
-        str(stacks),
-    ]
-    command += ["--duration", str(_SECONDS), "--rate", str(_RATE)]
+    # Only who holds the interpreter's lock: py-spy takes threads that wait in C for busy ones.
+    command = [find_py_spy(), "record", "--gil", "--rate", str(_RATE), "--duration", str(_SECONDS)]
+    command += ["--pid", str(pair.nodes[PRIMARY].pid), "--format", "raw", "--output", str(stacks)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as watcher:
         pair.load(plan.wrk, CONNECTIONS, _SECONDS + _START_S)
         _, complaint = watcher.communicate(timeout=60)

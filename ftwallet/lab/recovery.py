@@ -26,7 +26,7 @@ _RECOVERED = "Recovered to lsn"
 def measure(plan: Plan) -> Report:
     """Run the suite. Raises Refused when something cannot be measured."""
     with temporary_pair(plan.directory, plan.settings) as pair:
-        fill(plan, pair)
+        fill(plan, pair, plan.transactions)
         pair.agreed()
         seconds = {
             ROLES[PRIMARY]: _kills(plan, pair, PRIMARY, pair.wait_until_serving),

@@ -103,7 +103,7 @@ def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child)
         raws.append(Measured(load, meter.percent()))
         deposits.append(pair.load(plan.wrk, connections, plan.seconds))
         progress(
-            f"{connections} {'connection' if connections == 1 else 'connections'}, round {number} of {plan.rounds}: raw {load.per_second:,.0f}/s, "
+            f"Connections {connections}, round {number} of {plan.rounds}: raw {load.per_second:,.0f}/s, "
             f"deposits {deposits[-1].load.per_second:,.0f}/s"
         )
     return Line(connections, Figures.of(raws), Figures.of(deposits))

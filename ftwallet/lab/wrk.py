@@ -113,7 +113,7 @@ class Load(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A load on 127.0.0.1: for `seconds`, or until `limit` answers have come if that is not 0."""
+    """A load on 127.0.0.1 for `seconds`; nothing more is asked once `limit` answers have come, if that is not 0."""
 
     port: int
     connections: int
