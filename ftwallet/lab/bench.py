@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rich_click as click
+from click import get_current_context
 from click.core import ParameterSource
 
 from ftwallet.config import load
@@ -102,7 +103,7 @@ def bench_command(
 
 
 def _refuse_options_of_others(suite: str) -> None:
-    context = click.get_current_context()
+    context = get_current_context()
     for name, suites in _BELONGS_TO.items():
         if suite not in suites and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} goes with --suite {' or '.join(suites)}, not with {suite}")
