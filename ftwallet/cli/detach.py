@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from ftwallet.cli.terminal import say
+from ftwallet.cli.terminal import busy, say
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.journal.identity import lock_holder
@@ -27,7 +27,8 @@ def up(config: Config, limit_s: float) -> ExitCode:
     """Start a supervisor and return when it is paired and serving. Raises Refused, and leaves nothing running then."""
     child = _spawn(config)
     try:
-        pid = _wait(config, child, limit_s)
+        with busy("starting both nodes"):
+            pid = _wait(config, child, limit_s)
     except BaseException:  # Ctrl-C too: what the caller does not get must not stay behind
         _end(config, child)
         raise

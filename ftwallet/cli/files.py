@@ -8,6 +8,7 @@ import rich_click as click
 
 from ftwallet.cli.options import as_json, load_settings, settings
 from ftwallet.cli.terminal import say, say_json
+from ftwallet.errors import Refused
 from ftwallet.supervisor.client import SupervisorClient
 
 
@@ -21,13 +22,23 @@ def export(directory: Path | None, as_json: bool) -> None:
     Into DIRECTORY, by default the data directory.
     """
     config = load_settings()
+    target = (directory or config.data_dir).absolute()
     with SupervisorClient(config.data_dir) as supervisor:
-        document = supervisor.export((directory or config.data_dir).absolute())
+        supervisor.status()  # without a supervisor no directory is made either
+        _make(target)
+        document = supervisor.export(target)
     if as_json:
         say_json(document)
         return
     for node, written in document["nodes"].items():
         say(f"node {node}: {', '.join(written)}")
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{directory} cannot be made: {error.strerror}") from None
 
 
 @click.command(name="import")

@@ -119,8 +119,8 @@ def story_lines(story: Document) -> list[str]:
 def _lsns(node: str, story: Document) -> str:
     before, after = story["before"][node], story["after"][node]
     return (
-        f"Node {node}: durable lsn {before['durable_lsn']} before, {after['durable_lsn']} after; "
-        f"commit lsn {before['commit_lsn']} before, {after['commit_lsn']} after"
+        f"Node {node}: durable lsn {before['durable_lsn']} when last heard before, {after['durable_lsn']} after; "
+        f"commit lsn {before['commit_lsn']} and {after['commit_lsn']}"
     )
 
 

@@ -14,22 +14,11 @@ from ftwallet.supervisor.client import SupervisorClient
 from ftwallet.supervisor.events import EVENTS_FILE, read_events
 
 _MEBIBYTE = 1 << 20
+_MINUTE_S = 60
 _DIGEST_SHOWN = 12
 _STATE_STYLES = {"serving": "green", "in-sync": "green", "down": "red", "failed": "bold red"}
 _TROUBLES = frozenset({"node-failed", "node-died", "node-paused", "node-backoff"})
-_COLUMNS = (
-    "node",
-    "role",
-    "state",
-    "pid",
-    "uptime",
-    "durable lsn",
-    "commit lsn",
-    "digest",
-    "restarts",
-    "cpu",
-    "memory",
-)
+_COLUMNS = ("node", "role", "state", "pid", "up for", "durable", "commit", "restarts", "cpu, memory")  # 80 characters
 
 
 @click.command()
@@ -63,10 +52,10 @@ def show(document: dict[str, Any]) -> None:
     out.print(
         f"cluster {document['cluster_id']}, supervisor pid {supervisor['pid']}, up {_duration(supervisor['uptime_s'])}"
     )
-    out.print(_table(document["nodes"], lines=out.is_terminal))
+    out.print(_table(document["nodes"]))
     for node in document["nodes"]:
         faces = ", ".join(face for face in (node["http"], f"gRPC {node['grpc']}") if face)
-        out.print(f"node {node['node']}: {faces}")
+        out.print(f"node {node['node']}: {faces}, digest {node['digest'][:_DIGEST_SHOWN] or 'unknown'}")
 
 
 def _troubles(document: dict[str, Any], history: Path) -> list[str]:
@@ -80,13 +69,12 @@ def _troubles(document: dict[str, Any], history: Path) -> list[str]:
     return list(newest.values())
 
 
-def _table(nodes: list[dict[str, Any]], *, lines: bool) -> Any:
-    from rich import box  # noqa: PLC0415  (`--json` does without rich)
-    from rich.table import Table  # noqa: PLC0415
+def _table(nodes: list[dict[str, Any]]) -> Any:
+    from rich.table import Table  # noqa: PLC0415  (`--json` does without rich)
 
-    table = Table(box=box.SIMPLE_HEAD if lines else None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in _COLUMNS:
-        table.add_column(column, no_wrap=True, justify="right" if "lsn" in column else "left")
+        table.add_column(column, no_wrap=True)
     for node in nodes:
         style = _STATE_STYLES.get(node["state"], "yellow")
         table.add_row(
@@ -97,17 +85,14 @@ def _table(nodes: list[dict[str, Any]], *, lines: bool) -> Any:
             _duration(node["uptime_s"]),
             str(node["durable_lsn"]),
             str(node["commit_lsn"]),
-            node["digest"][:_DIGEST_SHOWN],
             str(node["restarts"]),
-            f"{node['cpu_percent']:.0f} %",
-            f"{node['rss_bytes'] / _MEBIBYTE:.0f} MiB",
+            f"{node['cpu_percent']:.0f} %, {node['rss_bytes'] / _MEBIBYTE:.0f} MiB",
         )
     return table
 
 
 def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds / _MINUTE_S)
+    return f"{minutes} min" if minutes < _MINUTE_S else f"{minutes // 60} h {minutes % 60} m"

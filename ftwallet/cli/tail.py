@@ -54,10 +54,11 @@ class Tail:
         """Begin to print."""
         self._thread.start()
 
-    def finish(self) -> None:
-        """Print what is there still; gives up when nobody reads it."""
+    def finish(self) -> bool:
+        """Print what is there still; False when nobody reads it, and the thread hangs in the terminal."""
         self._finish.set()
         self._thread.join(_FINISH_WITHIN_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

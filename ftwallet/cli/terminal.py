@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ def console() -> Console:
     from rich.console import Console  # noqa: PLC0415  (rich takes a while, and `--json` does without)
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Show in a terminal that something is going on; nothing when piped."""
+    out = console()
+    with out.status(doing) if out.is_terminal else contextlib.nullcontext():
+        yield
 
 
 def say(line: str) -> None:

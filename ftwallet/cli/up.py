@@ -11,7 +11,7 @@ import rich_click as click
 from ftwallet.cli import detach
 from ftwallet.cli.options import load_settings, settings
 from ftwallet.cli.tail import Tail
-from ftwallet.cli.terminal import complain, note, say
+from ftwallet.cli.terminal import complain, say
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.supervisor.client import NoSupervisor, SupervisorClient
@@ -97,8 +97,9 @@ class _Foreground:
         try:
             code = run(self._config, self._show_logs, self._begin)
         finally:
-            if self._tail is not None:
-                self._tail.finish()
+            read_to_the_end = self._tail is None or self._tail.finish()
+        if not read_to_the_end:
+            os._exit(code)  # Python would wait at its exit for the thread that waits for the terminal
         if code is ExitCode.INTERRUPTED and self._supervisor is not None:
             names = " and ".join(self._supervisor.cut_short) or "nobody"
             complain(f"stopped at once: {names} was still stopping and has been killed")
@@ -119,10 +120,14 @@ class _Foreground:
         self._greeting = asyncio.ensure_future(self._greet(supervisor))
 
     async def _greet(self, supervisor: Supervisor) -> None:
+        """Say it as an event, which the tail shows: a terminal that is not read must not block this loop."""
         config = self._config
         if await supervisor.until(lambda: supervisor.paired, self._limit_s):
             grpc = f"{config.grpc_host}:{config.primary_grpc_port}"
-            note(f"FT-Wallet is up: {http_url(config)}, gRPC {grpc}; Ctrl-C stops it")
+            supervisor.events.record("up", f"FT-Wallet is up: {http_url(config)}, gRPC {grpc}; Ctrl-C stops it")
         elif not supervisor.stopping:
             state = supervisor.mode or "not serving"
-            note(f"FT-Wallet is {state} after {self._limit_s:g} s and keeps trying: `ftwallet-run events` tells why")
+            sentence = (
+                f"FT-Wallet is {state} after {self._limit_s:g} s and keeps trying; `ftwallet-run events` tells why"
+            )
+            supervisor.events.record("not-up", sentence)

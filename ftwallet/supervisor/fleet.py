@@ -13,6 +13,7 @@ import psutil
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode
 from ftwallet.faults.crash import Crash
+from ftwallet.replication.register import Register
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor import obituary
@@ -39,14 +40,14 @@ class Fleet:
         self,
         config: Config,
         events: EventLog,
-        primary: Callable[[], str],
+        register: Callable[[], Register],
         launch: Callable[[str, str], Launch],
         heard: Heard,
         died: Died,
     ) -> None:
         self._config = config
         self._events = events
-        self._primary = primary
+        self._register = register
         self._launch = launch
         self._heard = heard
         self._died = died
@@ -54,7 +55,7 @@ class Fleet:
 
     def role(self, slot: Slot) -> str:
         """Return the role that a node has, or would be started in."""
-        return slot.run.role if slot.run else role_of(slot.node, self._primary())
+        return slot.run.role if slot.run else role_of(slot.node, self._register().primary)
 
     def name(self, slot: Slot) -> str:
         """Return a node's name for sentences, such as "node a (primary)"."""
@@ -62,7 +63,7 @@ class Fleet:
 
     def start(self, slot: Slot, now: float) -> None:
         """Start a node in the role that the register gives it."""
-        role = role_of(slot.node, self._primary())
+        role = role_of(slot.node, self._register().primary)
         node_dir = self._config.node_dir(slot.node)
         obituary.forget(node_dir)
         try:
@@ -153,7 +154,7 @@ class Fleet:
             return
         sentence = self._last_sentence(slot, run, code)
         crash = obituary.armed_crash(self._config.node_dir(slot.node))
-        slot.ending = Ending(run.number, code, now, sentence, crash)
+        slot.ending = Ending(run.number, code, now, sentence, crash, self._register().epoch)
         death = Death(code, run.was_up, stopping or (slot.phase is Phase.STOPPING and not slot.start_again), sentence)
         self._close(run)
         self._record_death(slot, run, death, crash)

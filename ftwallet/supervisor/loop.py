@@ -56,7 +56,7 @@ class Supervisor:
         self.fleet = Fleet(
             config,
             events,
-            lambda: self.register.primary,
+            lambda: self.register,
             partial(launch, config, listener.fileno()),
             self._heard,
             self._died,
@@ -212,7 +212,7 @@ class Supervisor:
             self.fleet.bury(slot, now, stopping=self._stopping)
 
     def _handle_decision(self, proposal: Proposal, decision: Decision) -> None:
-        self.register = decision.register
+        self.register = _newer(self.register, decision.register)
         if not decision.granted:
             sentence = f"The witness refused node {proposal.node}'s {proposal.kind}: {decision.reason}"
             self.events.record("refused", sentence, proposal.node, proposal=str(proposal.kind), reason=decision.reason)
@@ -246,8 +246,13 @@ class Supervisor:
 
     def _tell_waiters(self) -> None:
         for true, seen in self._waiters:
-            if not seen.done() and true():
-                seen.set_result(True)
+            if seen.done():
+                continue
+            try:
+                if true():
+                    seen.set_result(True)
+            except Exception as error:  # it belongs to whoever waits, not to the loop
+                seen.set_exception(error)
 
     # ---- What should be
 
@@ -319,7 +324,8 @@ class Supervisor:
     async def _tend_stand_in(self, now: float) -> None:
         wanted = self.service.down_s(now) > _STAND_IN_AFTER_S and not self._stopping
         if wanted and not self._stand_in.standing_in:
-            await self._stand_in.begin()
+            with contextlib.suppress(OSError):  # out of descriptors, perhaps: tried again at the next tick
+                await self._stand_in.begin()
         elif not wanted:
             self._stand_in.end()
 
@@ -349,6 +355,11 @@ def granted_sentence(proposal: Proposal, register: Register) -> str:
             return f"Epoch {epoch}: node {proposal.peer} has caught up and joins; in sync: {_names(register)}"
         case ProposalKind.PROMOTE:
             return f"Epoch {epoch}: node {node} is promoted to primary; in sync: {_names(register)}"
+
+
+def _newer(one: Register, other: Register) -> Register:
+    """Two decisions may be told in another order than they were made."""
+    return max(one, other, key=lambda register: (register.epoch, sum(register.boots.values())))
 
 
 def _names(register: Register) -> str:

@@ -37,16 +37,10 @@ class Probe:
         self._try_timeout_s = try_timeout_s
         self._body = json.dumps({"account_id": ACCOUNT, "amount": amount, "transaction_id": self.transaction_id})
         self._given_up = threading.Event()
-        self._may_ask_again = threading.Event()
-
-    def ask_again(self) -> None:
-        """Allow the second try: what became of the first is known by now."""
-        self._may_ask_again.set()
 
     def give_up(self) -> None:
         """End soon, answered or not."""
         self._given_up.set()
-        self._may_ask_again.set()
 
     def send(self, clock: Callable[[], float] = time.monotonic) -> Answered:
         """Try until there is an answer that is no 5xx, or until told to give up."""
@@ -56,7 +50,6 @@ class Probe:
             status, body = self._try()
             if status is not None and status < _HTTP_SERVER_ERROR:
                 return Answered(self.transaction_id, status, body, tries, clock() - began)
-            self._may_ask_again.wait()
             self._given_up.wait(_PAUSE_S)
         return Answered(self.transaction_id, None, {}, tries, clock() - began)
 

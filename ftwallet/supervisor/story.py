@@ -45,8 +45,9 @@ class Story:
         self._partner = supervisor.slots[partner(self._slot.node)]
         self._run = self._running()
         self._victim = f"node {self._slot.node} ({self._run.role})"
-        self._before = self._lsns()
+        self._before: dict[str, dict[str, int]] = {}
         self._outages = supervisor.service.outages
+        self._armed = False
         self._probe: Probe | None = None
         self._probing: asyncio.Task[Answered] | None = None
 
@@ -59,6 +60,7 @@ class Story:
             if self._order.stage:
                 yield self._step("waiting", self._start_probe() if self._order.probe else self._how_to_send())
             ending = await self._death()
+            self._before = self._lsns()
             transaction_id = ending.crash.transaction_id if ending.crash else ""
             held = await self._who_held(transaction_id)
             yield self._step("died", self._death_sentence(ending), transaction_id=transaction_id)
@@ -67,6 +69,8 @@ class Story:
         finally:
             if self._probe is not None:
                 self._probe.give_up()
+            if self._armed and not self._order.no_wait:  # the caller has gone: nobody waits for this death any more
+                await self._call_off()
 
     # ---- Before the death
 
@@ -113,6 +117,7 @@ class Story:
             raise Refused(f"{self._victim} could not be armed: it did not answer ({error.details()})") from None
         if not reply.armed:
             raise Refused(f"{self._victim} could not be armed: {reply.reason}")
+        self._armed = True
 
     def _start_probe(self) -> str:
         config = self._supervisor.config
@@ -143,13 +148,15 @@ class Story:
             await self._call_off()
             if not died():  # it may have died while it was being disarmed
                 raise Refused(self._nothing_happened())
+        self._armed = False
         if slot.ending is None:
             raise Refused(f"{self._victim} is gone without a trace")
         return slot.ending
 
     async def _call_off(self) -> None:
-        if not self._order.stage:
+        if not self._armed:
             return
+        self._armed = False
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self._run.control.Disarm(DisarmRequest(), timeout=_ARM_DEADLINE_S)
         self._supervisor.events.record("disarmed", f"Disarmed {self._victim}: nothing came in time", self._slot.node)
@@ -184,13 +191,9 @@ class Story:
             raise Refused(f"{self._victim} did not come back: {slot.reason or 'see `ftwallet-run events`'}")
         restart_s = time.monotonic() - ending.at
         yield self._step("restarted", f"Node {slot.node} is up again as {slot.run.role}, pid {slot.run.child.pid}")
-        await supervisor.until(lambda: supervisor.ready, limit_s)
-        first_fate = await traces.find(supervisor.primary, transaction_id)
-        if self._probe is not None:
-            self._probe.ask_again()
         answered = await self._probe_answer()
         await supervisor.until(lambda: supervisor.paired, limit_s)
-        yield await self._whole(ending, transaction_id, held, restart_s, first_fate, answered)
+        yield await self._whole(ending, transaction_id, held, restart_s, answered)
 
     async def _probe_answer(self) -> Answered | None:
         if self._probing is None or self._probe is None:
@@ -206,14 +209,13 @@ class Story:
         transaction_id: str,
         held: dict[str, bool],
         restart_s: float,
-        first_fate: Document | None,
         answered: Answered | None,
     ) -> Document:
         fates = {
             slot.node: await traces.find(slot, transaction_id) for slot in (self._slot, self._partner) if transaction_id
         }
         lsn, equal = await self._digests(max((fate["lsn"] or 0 for fate in fates.values() if fate), default=0))
-        service = self._supervisor.service
+        supervisor, service = self._supervisor, self._supervisor.service
         gap_s = service.last_gap_s if service.outages > self._outages else 0.0
         document = {
             "node": self._slot.node,
@@ -227,7 +229,9 @@ class Story:
             "after": self._lsns(),
             "restart_s": round(restart_s, 3),
             "gap_s": round(gap_s, 3),
-            "after_recovery": _status_of(first_fate, transaction_id),
+            "after_recovery": after_recovery(fates.get(supervisor.register.primary), held, ending.epoch)
+            if fates
+            else None,
             "transaction": fates,
             "digests": {"lsn": lsn, "equal": equal},
             "mode": self._supervisor.mode or None,
@@ -269,20 +273,28 @@ class Story:
 def _send_all(probes: list[Probe]) -> Answered:
     """Send the probes one after the other; the last one's id is the one that a crash after N transactions hits."""
     for probe in probes[:-1]:
-        probe.ask_again()
         probe.send()
     return probes[-1].send()
 
 
 def _held_sentence(transaction_id: str, held: dict[str, bool]) -> str:
-    words = " and ".join(f"node {node} {'had' if has else 'did not have'}" for node, has in held.items())
-    return f"At that moment {words} a record of {transaction_id}"
+    having = [f"node {node}" for node, has in held.items() if has]
+    if len(having) == len(held):
+        return f"At that moment both nodes had a record of {transaction_id}"
+    lacking = " and ".join(f"node {node}" for node, has in held.items() if not has)
+    words = f"{having[0]} had a record of {transaction_id}, {lacking} had none" if having else ""
+    return f"At that moment {words or f'neither node had a record of {transaction_id}'}"
 
 
-def _status_of(fate: Document | None, transaction_id: str) -> str | None:
-    if not transaction_id:
-        return None
-    return str(fate["status"]) if fate else "UNKNOWN"
+def after_recovery(fate: Document | None, held: dict[str, bool], epoch: int) -> str:
+    """Return what recovery made of a transaction, from what the primary says of it now.
+
+    A retry may have come first. But what was rolled forward keeps the epoch in which it was written, at most `epoch`,
+    and what a retry has executed has a newer one: then the first attempt had been rolled back, or was on no disk.
+    """
+    if fate is not None and (fate["status"] != "COMMITTED" or fate["epoch"] <= epoch):
+        return str(fate["status"])
+    return "ROLLED_BACK" if fate is not None and any(held.values()) else "UNKNOWN"
 
 
 def _probe_document(answered: Answered | None) -> Document | None:

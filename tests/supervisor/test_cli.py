@@ -176,8 +176,8 @@ def test_the_end_of_a_story_in_sentences() -> None:
     assert story_lines(story) == [
         "Node a took 0.50 s from its death until it was up again",
         "Clients were without a primary for 0.60 s",
-        "Node a: durable lsn 1 before, 1 after; commit lsn 0 before, 0 after",
-        "Node b: durable lsn 0 before, 0 after; commit lsn 0 before, 0 after",
+        "Node a: durable lsn 1 when last heard before, 1 after; commit lsn 0 and 0",
+        "Node b: durable lsn 0 when last heard before, 0 after; commit lsn 0 and 0",
         "Transaction t: ROLLED_BACK after recovery; now COMMITTED, as a retry with the same id has executed it once",
         "Both nodes have the same digest at lsn 2",
         "The probe waited 0.70 s and needed 2 tries with one id: 200 Deposited 0.01",

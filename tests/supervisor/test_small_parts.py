@@ -14,6 +14,7 @@ from ftwallet.supervisor.events import EventLog, read_events
 from ftwallet.supervisor.heartbeat import Pulse
 from ftwallet.supervisor.roles import partner, resolve, role_of
 from ftwallet.supervisor.service import Resumed, Service
+from ftwallet.supervisor.story import after_recovery
 from ftwallet.supervisor.traces import journal_mentions
 
 
@@ -127,6 +128,22 @@ def test_a_journal_is_searched_without_being_opened(tmp_path: Path) -> None:
     assert journal_mentions(tmp_path, "txn-1")
     assert not journal_mentions(tmp_path, "txn-2")
     assert not journal_mentions(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("fate", "held", "made"),
+    [
+        (None, {"a": True, "b": False}, "UNKNOWN"),
+        ({"status": "ROLLED_BACK", "epoch": 6}, {"a": True, "b": False}, "ROLLED_BACK"),
+        ({"status": "COMMITTED", "epoch": 5}, {"a": True, "b": True}, "COMMITTED"),
+        ({"status": "COMMITTED", "epoch": 6}, {"a": True, "b": False}, "ROLLED_BACK"),
+        ({"status": "COMMITTED", "epoch": 6}, {"a": False, "b": False}, "UNKNOWN"),
+    ],
+)
+def test_what_recovery_did_is_told_even_when_a_retry_came_first(
+    fate: dict[str, object] | None, held: dict[str, bool], made: str
+) -> None:
+    assert after_recovery(fate, held, epoch=5) == made
 
 
 def test_a_data_directory_too_deep_for_a_unix_socket_is_one_sentence() -> None:
