@@ -75,7 +75,7 @@ class Commands(click.RichGroup):
             return super().invoke(ctx)
         except Refused as refusal:
             complain(str(refusal))
-            ctx.exit(refusal.code)
+            ctx.exit(_exit_code(refusal, ctx.invoked_subcommand))
         except (ClientError, DiskFault) as fault:
             complain(str(fault))
             ctx.exit(ExitCode.FAILED)
@@ -84,6 +84,12 @@ class Commands(click.RichGroup):
         except BrokenPipeError:  # whoever read our output has had enough; Python must not complain at its exit either
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(ExitCode.FAILED)
+
+
+def _exit_code(refusal: Refused, command: str | None) -> ExitCode:
+    """Return the code to exit with; those of node processes are for whoever started one."""
+    is_nodes = refusal.code >= ExitCode.DISK_FAULT
+    return ExitCode.FAILED if is_nodes and command != "node" else refusal.code
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -16,6 +16,8 @@ from ftwallet.cli.commands import COMMANDS, ftwallet_run
 from ftwallet.cli.kill import story_lines
 from ftwallet.cli.options import SignalType
 from ftwallet.cli.tail import Growing, merged
+from ftwallet.witness.bootstrap import ensure_cluster
+from tests.supervisor.conftest import free_port
 
 NEEDS_A_SUPERVISOR = (
     ["status"],
@@ -107,6 +109,15 @@ def test_a_bad_setting_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"Error: {config}: unknown key 'http_prot'")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == [config]
+
+
+def test_I2_a_damaged_identity_is_refused_with_exit_code_1(tmp_path: Path) -> None:
+    ensure_cluster(tmp_path / "d")
+    (tmp_path / "d" / "a" / "identity.json").write_text("{}")
+    environment = {f"FTWALLET_{key}_PORT": str(free_port()) for key in ("HTTP", "PRIMARY_GRPC", "BACKUP_GRPC")}
+    result = CliRunner(env=environment).invoke(ftwallet_run, ["up", "--data-dir", str(tmp_path / "d")])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "identity.json is damaged" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["logs", "events", "verify"])
