@@ -46,19 +46,8 @@ class Trace:
 @contextlib.contextmanager
 def _traced(node: Node, output: Path) -> Iterator[Trace]:
     """Attach to a running node; as a parent, strace would break its pid and its death with the parent."""
-    command = [
-        "strace",
-        "-f",
-        "-ttt",
-        "-T",
-        "-y",
-        "-e",
-        "trace=fdatasync,fsync",
-        "-o",
-        str(output),
-        "-p",
-        str(node.pid),
-    ]
+    command = ["strace", "-ff", "-ttt", "-T", "-y", "-e", "trace=fdatasync,fsync"]  # a file for each thread
+    command += ["-o", str(output), "-p", str(node.pid)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
