@@ -52,7 +52,8 @@ class Pair:
     """Two nodes, and how much they have answered. Made by `temporary_pair`, paired and serving.
 
     `answered`: requests answered with 200. `cut_off`: at most so many more were under way when wrk hung up; they may be
-    done without anybody having been told. `restarts`: nodes killed and started again.
+    done without anybody having been told. `restarts`: nodes killed and started again. `first_epoch`: the one in which
+    both were in sync at the beginning; without restarts, a later one says that the primary was alone for a time.
     """
 
     def __init__(self, config: Config, config_file: Path, listener: socket.socket) -> None:
@@ -62,6 +63,7 @@ class Pair:
         self.answered = 0
         self.cut_off = 0
         self.restarts = 0
+        self.first_epoch = 0
         self._config_file = config_file
         self._listener = listener
 
@@ -161,21 +163,23 @@ def temporary_directory(beside: Path) -> Iterator[Path]:
 def temporary_pair(directory: Path, settings: Config) -> Iterator[Pair]:
     """Start a pair with these settings on free ports in an empty directory; end it, in whatever state, at the end."""
     with processes.listen() as listener:
-        config = _own_config(directory, settings, processes.port_of(listener))
+        config = own_config(directory, settings, processes.port_of(listener))
         check_socket_paths(config.data_dir)
         log_path(config.data_dir, PRIMARY).parent.mkdir(parents=True)
-        pair = Pair(config, _write_config(directory / "config.toml", config), listener)
+        pair = Pair(config, write_config(directory / "config.toml", config), listener)
         try:
             pair.start(BACKUP)
             pair.start(PRIMARY)
             pair.wait_until_serving()
             pair.wait_until_in_sync()
+            pair.first_epoch = pair.agreed()[PRIMARY].epoch
             yield pair
         finally:
             pair.end_at_once()
 
 
-def _own_config(directory: Path, settings: Config, http_port: int) -> Config:
+def own_config(directory: Path, settings: Config, http_port: int) -> Config:
+    """Return the settings of a pair in a directory: those that are given, but for places, ports and the currency."""
     primary_port, backup_port = processes.free_ports(2)
     own = {
         "data_dir": directory / "data",
@@ -187,8 +191,8 @@ def _own_config(directory: Path, settings: Config, http_port: int) -> Config:
     return Config.model_validate(settings.model_dump(exclude=_NOT_TAKEN_OVER) | own)
 
 
-def _write_config(path: Path, config: Config) -> Path:
-    """Write settings as TOML, in which numbers and strings look as in JSON."""
+def write_config(path: Path, config: Config) -> Path:
+    """Write settings as TOML, in which numbers and strings look as in JSON; returns the path."""
     values = config.model_dump(mode="json")
     path.write_text("".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()))
     return path

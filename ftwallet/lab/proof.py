@@ -83,7 +83,7 @@ def prove(pair: Pair) -> Proof:
     if len(found) == len(ROLES):
         problems += _compared(found[PRIMARY], found[BACKUP])
         problems += counted(found[PRIMARY].deposits, pair.answered, pair.cut_off)
-    if not pair.restarts and any(status.epoch != 1 for status in statuses.values()):
+    if not pair.restarts and any(status.epoch != pair.first_epoch for status in statuses.values()):
         problems.append(
             "the primary has answered alone for a time, so not everything was durable on both at its answer"
         )

@@ -84,7 +84,7 @@ def measure(plan: Plan) -> Report:
         if plan.profile:
             profile = profile_under_load(plan, pair)
         proof = prove(pair)
-    return _report(plan, lines, proof, profile)
+    return report_of(plan, lines, proof, profile)
 
 
 def _warm_up(plan: Plan, pair: Pair, port: int) -> None:
@@ -109,7 +109,8 @@ def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child)
     return Line(connections, Figures.of(raws), Figures.of(deposits))
 
 
-def _report(plan: Plan, lines: Sequence[Line], proof: Proof, profile: Profile | None) -> Report:
+def report_of(plan: Plan, lines: Sequence[Line], proof: Proof, profile: Profile | None) -> Report:
+    """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
     settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
     found: dict[str, Any] = {"lines": [_line_document(line) for line in lines]}

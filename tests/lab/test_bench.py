@@ -1,0 +1,64 @@
+"""The bench over real processes, as short as can be: that it runs and that its proof holds, not how fast it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ftwallet.config import Config, load
+from ftwallet.errors import Refused
+from ftwallet.lab import single
+from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
+from ftwallet.lab.plan import Plan
+from ftwallet.lab.raw import raw_endpoint, server_config
+from ftwallet.node.primary import _HttpServer
+
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt install wrk")
+
+
+@needs_wrk
+def test_a_short_run_is_measured_and_verified(tmp_path: Path) -> None:
+    wrk = str(shutil.which("wrk"))
+    with temporary_directory(tmp_path) as directory:
+        plan = Plan(wrk, directory, Config(), seconds=1, rounds=1, connections=(2,), warm_up_s=0)
+        found = single.measure(plan)
+    assert found.ok, found.lines
+    assert not list(tmp_path.iterdir())
+    (line,) = found.document["lines"]
+    for side in ("raw", "deposit"):
+        assert line[side]["requests_per_s"] > 0
+        assert not any(line[side]["errors"].values())
+    verified = found.document["verified"]
+    assert verified["answered"] > 0
+    assert set(verified["records"]) == {"primary", "backup"}
+    assert [child for child in psutil.Process().children() if "ftwallet" in " ".join(child.cmdline())] == []
+
+
+def test_the_raw_endpoint_is_served_as_a_primary_serves_rest() -> None:
+    ours, theirs = vars(server_config(raw_endpoint)), vars(_HttpServer(raw_endpoint).config)
+    assert ours == theirs
+
+
+def test_the_pairs_settings_are_the_users_but_for_ports_and_places(tmp_path: Path) -> None:
+    settings = Config(max_batch=77, ack_timeout_s=0.5, currency_exponent=0, http_port=8000)
+    own = own_config(tmp_path, settings, 23_456)
+    assert (own.max_batch, own.ack_timeout_s, own.currency_exponent, own.http_port) == (77, 0.5, 2, 23_456)
+    assert own.data_dir == tmp_path / "data"
+    assert not {8000, 50_051, 50_052} & {own.http_port, own.primary_grpc_port, own.backup_grpc_port}
+    read = load(write_config(tmp_path / "config.toml", own))
+    assert read.model_dump() == own.model_dump()
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no directory can be made there"), temporary_directory(tmp_path / "missing"):
+        pass
+
+
+def test_a_place_whose_sockets_would_have_too_long_a_path_is_refused(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    with pytest.raises(Refused, match="107"), temporary_pair(deep, Config()):
+        pass

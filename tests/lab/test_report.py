@@ -1,0 +1,125 @@
+"""Figures, tables and JSON, from loads that were made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ftwallet.cli.commands import ftwallet_run
+from ftwallet.lab import machine, report, single
+from ftwallet.lab.bench import ConnectionsType
+from ftwallet.lab.proof import Proof, counted
+from ftwallet.lab.report import Report
+from ftwallet.lab.single import Figures, Line
+from ftwallet.lab.wrk import Errors
+from tests.lab.figures import FACTS, deposits, plan, raw
+
+REAL = Proof(1_000, 64, {"primary": 1_010, "backup": 1_010}, [])
+FALSE = Proof(1_000, 64, {"primary": 999, "backup": 1_010}, ["the nodes differ in deposits"])
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "facts", lambda directory, wrk: FACTS)
+
+
+def single_report(directory: Path, proof: Proof = REAL) -> Report:
+    lines = [
+        Line(64, Figures.of([raw(20_000), raw(1_000), raw(22_000)]), Figures.of([deposits(5_000)] * 3)),
+    ]
+    return single.report_of(plan(directory), lines, proof, None)
+
+
+def test_a_noisy_round_does_not_move_the_median_and_errors_add_up() -> None:
+    rounds = [deposits(5_000, 3.0), deposits(100, 90.0, Errors(non_200=2)), deposits(5_100, 2.0, Errors(timeout=1))]
+    figures = Figures.of(rounds)
+    assert (figures.per_second, figures.p50_ms, figures.p99_ms) == (5_000, 3.0, 6.0)
+    assert figures.errors == Errors(non_200=2, timeout=1)
+    assert figures.cpu_percent == {"primary": 80.0, "backup": 40.0, "wrk": 10.0}
+
+
+def test_the_ratio_is_of_deposits_to_the_raw_endpoint() -> None:
+    assert Line(1, Figures.of([raw(20_000)]), Figures.of([deposits(5_000)])).ratio == 0.25
+    assert Line(1, Figures.of([raw(0)]), Figures.of([deposits(0)])).ratio == 0.0
+
+
+def test_json_is_one_object_on_one_line(facts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_json(single_report(tmp_path))
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    document = json.loads(said)
+    assert (document["schema"], document["suite"], document["machine"]) == (1, "single", FACTS)
+    assert document["settings"] == {"seconds": 1, "rounds": 3, "connections": [1, 16, 64, 256]}
+    (line,) = document["lines"]
+    assert (line["connections"], line["ratio"]) == (64, 0.25)
+    assert set(line["raw"]["cpu_percent"]) == {"server", "wrk"}
+    assert set(line["deposit"]["cpu_percent"]) == {"primary", "backup", "wrk"}
+    assert line["deposit"]["errors"] == Errors()._asdict()
+    assert document["verified"]["ok"] is True
+    assert document["verified"]["records"] == {"primary": 1_010, "backup": 1_010}
+
+
+def test_the_table_is_plain_when_piped(facts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_tables(single_report(tmp_path))
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert "\x1b" not in said
+    rows = [line.split() for line in said.splitlines()]
+    assert ["64", "raw", "ASGI", "20,000", "1.00", "2.00", "0", "90", "%", "10", "%"] in rows
+    assert ["deposit", "5,000", "1.00", "2.00", "0", "80", "%", "40", "%", "10", "%", "0.25"] in rows
+    assert "Asked at 64 connections: a ratio of at least 0.2; met" in said
+    assert "Verified: 1,000 deposits were answered, 1,010 are in each of both journals (10 were under way" in said
+
+
+def test_what_does_not_fit_is_said_and_fails(facts: None, tmp_path: Path) -> None:
+    found = single_report(tmp_path, FALSE)
+    assert not found.ok
+    assert found.lines[-1] == "NOT VERIFIED: the nodes differ in deposits"
+    assert found.document["verified"]["problems"] == ["the nodes differ in deposits"]
+
+
+@pytest.mark.parametrize(
+    ("records", "fits"),
+    [(999, False), (1_000, True), (1_064, True), (1_065, False)],
+    ids=["lost", "all", "cut", "many"],
+)
+def test_records_are_all_that_was_answered_and_at_most_what_was_cut_off(records: int, fits: bool) -> None:
+    assert (counted(records, answered=1_000, cut_off=64) == []) is fits
+
+
+def test_a_file_system_in_memory_is_warned_of() -> None:
+    assert machine.warning(FACTS) is None
+    assert "costs nothing there" in str(machine.warning(FACTS | {"filesystem": "tmpfs"}))
+
+
+def test_the_facts_of_this_machine(tmp_path: Path) -> None:
+    facts = machine.facts(tmp_path, "/nonexistent/wrk")
+    assert facts.keys() == FACTS.keys()
+    assert facts["wrk"] is None
+    assert facts["cores"] >= 1
+    assert "Python" in machine.sentence(facts)
+
+
+def test_connections_are_numbers_with_commas() -> None:
+    assert ConnectionsType().convert("1, 16,64", None, None) == (1, 16, 64)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--connections", "1,,2"],
+        ["--connections", "0"],
+        ["--connections", "many"],
+        ["--connections", "1001"],
+        ["--suite", "nothing"],
+        ["--seconds", "0"],
+        ["--kills", "3"],
+        ["--suite", "memory", "--profile"],
+        ["--transactions", "10"],
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:
+    assert CliRunner().invoke(ftwallet_run, ["bench", *arguments]).exit_code == 2
