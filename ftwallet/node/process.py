@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -197,7 +198,10 @@ def _starting(start: Start) -> wallet_pb2.NodeStatus:
 
 
 def _tell_reason(start: Start, node_dir: Path, outage: Outage) -> None:
-    structlog.get_logger().error(f"Node {start.node} stops: {outage.sentence}")
+    if start.supervisor_socket is None:
+        print(f"Error: node {start.node} stops: {outage.sentence}", file=sys.stderr)
+    else:
+        structlog.get_logger().error(f"Node {start.node} stops: {outage.sentence}")
     reason = {"code": int(outage.code), "sentence": outage.sentence, "at": datetime.now(UTC)}
     holder = lock_holder(node_dir)
     if node_dir.is_dir() and (holder is None or holder.pid == os.getpid()):  # another's directory is not ours to write

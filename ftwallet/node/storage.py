@@ -82,8 +82,14 @@ def _from_checkpoint(directory: Path, journal: Journal) -> Ledger:
     )
     if loaded is None:
         return Ledger(DEFAULT_RULES, MemoryState())
-    _, chunks = loaded
-    return Ledger.restore(chunks)
+    meta, chunks = loaded
+    try:
+        return Ledger.restore(chunks)
+    except ValueError as error:
+        structlog.get_logger().warning(
+            f"The checkpoint at lsn {meta.lsn} is passed over, and the log replayed: {error}"
+        )
+        return Ledger(DEFAULT_RULES, MemoryState())
 
 
 def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) -> Path:

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import grpc
 
-from ftwallet.errors import DiskFault, Refused
-from ftwallet.replication.register import Proposal, ProposalKind, Register
+from ftwallet.errors import DiskFault, PeerViolation, Refused
+from ftwallet.replication.register import Decision
+from ftwallet.rpc.mapping import decision_to_wire, proposal_from_wire
 from ftwallet.rpc.v1 import control_pb2 as pb
 from ftwallet.rpc.v1.control_pb2_grpc import (
     SupervisorServicer,
@@ -55,17 +56,18 @@ class WitnessFace(WitnessServicer):
         """Return the register."""
         async with _refusals(context):
             register = await asyncio.to_thread(self._witness.read)
-            return pb.WitnessReply(granted=True, register=_register(register))
+            return decision_to_wire(Decision(True, "", register))
 
     async def Propose(self, request: pb.WitnessProposal, context: Context) -> pb.WitnessReply:
         """Decide on a proposal."""
         async with _refusals(context):
-            proposal = _proposal(request)
+            try:
+                proposal = proposal_from_wire(request)
+            except PeerViolation as violation:
+                raise Refused(str(violation)) from violation
             decision = await asyncio.to_thread(self._witness.propose, proposal)
             self._supervisor.decided(proposal, decision)
-            return pb.WitnessReply(
-                granted=decision.granted, reason=decision.reason, register=_register(decision.register)
-            )
+            return decision_to_wire(decision)
 
 
 class Commands(SupervisorServicer):
@@ -146,23 +148,3 @@ async def _abort(context: Context, code: grpc.StatusCode, sentence: str) -> NoRe
 
 def _document(document: dict[str, Any]) -> pb.Document:
     return pb.Document(json=json.dumps(document, ensure_ascii=False))
-
-
-def _register(register: Register) -> pb.Register:
-    return pb.Register(
-        cluster_id=register.cluster_id,
-        epoch=register.epoch,
-        primary=register.primary,
-        in_sync=register.in_sync,
-        boots=register.boots,
-    )
-
-
-def _proposal(request: pb.WitnessProposal) -> Proposal:
-    try:
-        kind = ProposalKind(request.kind)
-    except ValueError:
-        raise Refused(f"{request.kind!r} is no proposal that the witness knows") from None
-    return Proposal(
-        kind, request.node, request.incarnation, request.expected_epoch, request.peer, request.peer_incarnation
-    )
