@@ -286,7 +286,7 @@ class Pair:
 
     def copy_to(self, root: Path) -> Pair:
         """A pair on a copy of the data directory; both nodes must be down."""
-        shutil.copytree(self.data_dir, root / "d")
+        shutil.copytree(self.data_dir, root / "d", ignore=shutil.ignore_patterns("control.sock"))
         return Pair(root, **self.settings)
 
 

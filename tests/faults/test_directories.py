@@ -163,6 +163,28 @@ def test_I1_old_copy_of_the_backup_directory(client: Client, new_root: NewRoot) 
     assert "old copy" in pair.b.said()
 
 
+def test_I1_old_copy_of_everything_meets_a_living_backup(client: Client, new_root: NewRoot) -> None:
+    """A second primary on an old copy of the whole data directory: fenced by its epoch, it disturbs nobody."""
+    pair = client.pair
+    client.deposit()
+    pair.a.kill()
+    pair.b.kill()
+    impostor = pair.copy_to(new_root())
+    impostor.ports["backup_grpc_port"] = pair.ports["backup_grpc_port"]
+    for _ in range(3):
+        pair.start_both()
+        pair.a.kill()
+    pair.start_both()
+    epoch = pair.register().epoch
+    try:
+        impostor.start("a")
+        impostor.until(lambda: f"node b has seen epoch {epoch}" in impostor.a.said(), "the backup refuses it")
+        assert client.deposit().durability == "replicated"
+        assert pair.register().epoch == epoch
+    finally:
+        impostor.close()
+
+
 def test_I1_old_copy_of_the_primary_directory_does_not_lead(client: Client, new_root: NewRoot) -> None:
     pair = client.pair
     client.deposit()
