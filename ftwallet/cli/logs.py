@@ -11,9 +11,8 @@ from ftwallet.cli.options import as_json, load_settings, settings
 from ftwallet.cli.tail import Growing, merged, printer
 from ftwallet.cli.terminal import say_json
 from ftwallet.errors import Refused
-from ftwallet.supervisor.processes import log_path
+from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
 from ftwallet.supervisor.roles import NODES, ROLES, resolve, role_of
-from ftwallet.supervisor.run import SUPERVISOR_LOG
 from ftwallet.witness.bootstrap import CLUSTER_FILE
 from ftwallet.witness.file import FileWitness
 

@@ -6,6 +6,7 @@ thread and nothing else; answers, heartbeats and restarts go on.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -31,6 +32,8 @@ class Growing:
         """Return the lines that are whole and have not been returned yet."""
         try:
             with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:  # it was begun anew
+                    self._offset = 0
                 file.seek(self._offset)
                 added = file.read()
         except FileNotFoundError:

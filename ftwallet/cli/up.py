@@ -17,9 +17,9 @@ from ftwallet.errors import ExitCode, Refused
 from ftwallet.supervisor.client import NoSupervisor, SupervisorClient
 from ftwallet.supervisor.documents import http_url
 from ftwallet.supervisor.loop import Supervisor
-from ftwallet.supervisor.processes import log_path
+from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
 from ftwallet.supervisor.roles import NODES
-from ftwallet.supervisor.run import SUPERVISOR_LOG, run
+from ftwallet.supervisor.run import run
 from ftwallet.supervisor.startup import AlreadyRunning
 
 _ANSWERS_WITHIN_S = 3.0  # of a supervisor that has the data directory and may be starting still

@@ -22,7 +22,8 @@ from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor.events import EventLog
 from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
-from ftwallet.supervisor.processes import Launch, node_launch
+from ftwallet.supervisor.log_files import keep_short
+from ftwallet.supervisor.processes import SUPERVISOR_LOG, Launch, log_path, node_launch
 from ftwallet.supervisor.roles import BACKUP, partner
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Slot
@@ -31,6 +32,7 @@ from ftwallet.supervisor.stand_in import StandIn
 T = TypeVar("T")
 
 _TICK_S = 0.1
+_TICKS_BETWEEN_LOOKS_AT_LOGS = 100
 _STAND_IN_AFTER_S = 1.0  # without a primary; before that clients just wait in the socket's backlog
 _AT_ONCE_S = 1.0  # for killed processes to be gone
 
@@ -166,8 +168,12 @@ class Supervisor:
 
     async def _tick(self) -> None:
         while True:
-            self._inputs.put_nowait(Ticked())
-            await asyncio.sleep(_TICK_S)
+            for _ in range(_TICKS_BETWEEN_LOOKS_AT_LOGS):
+                self._inputs.put_nowait(Ticked())
+                await asyncio.sleep(_TICK_S)
+            for name in (*self.slots, SUPERVISOR_LOG):
+                with contextlib.suppress(OSError):  # a full disk: the next look may have more luck
+                    await asyncio.to_thread(keep_short, log_path(self.config.data_dir, name))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -25,6 +25,10 @@ from ftwallet.supervisor.roles import PRIMARY
 NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
 
 
+SUPERVISOR_LOG = "supervisor"
+"""The name of the supervisor's own log, beside those of nodes `a` and `b`."""
+
+
 class Launch(NamedTuple):
     """How to start one process: its output goes to the end of `log`, and it inherits `descriptors` alone."""
 

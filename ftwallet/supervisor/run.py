@@ -13,12 +13,10 @@ from ftwallet.supervisor import control
 from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
 from ftwallet.supervisor.events import EVENTS_FILE, EventLog
 from ftwallet.supervisor.loop import Supervisor
-from ftwallet.supervisor.processes import log_path
+from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
 from ftwallet.supervisor.startup import Ground, prepare
 
 _LAST_ANSWERS_S = 1.0
-
-SUPERVISOR_LOG = "supervisor"
 
 
 def run(config: Config, on_ground: Callable[[], None], on_running: Callable[[Supervisor], None]) -> ExitCode:
