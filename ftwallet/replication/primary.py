@@ -251,6 +251,13 @@ class Primary:
             return [*shrunk, Greet(session.number, common)]
         if reply.durable_lsn > common:
             return [Stop(_lost_records(reply, common), fenced=False)]
+        if common < self.commit_lsn:
+            # In sync by name alone: an old copy put back, or a disk that has lost what it had synced. It catches up.
+            shrunk = self._shrink(
+                f"node {reply.sender.node} has lost records that were committed: its log ends at lsn "
+                f"{reply.durable_lsn}, the commit had come to lsn {self.commit_lsn}"
+            )
+            return [*shrunk, Greet(session.number, common)]
         return [
             *self._become(PrimaryState.SETTLING, f"both logs are the same up to lsn {common}"),
             SettleTail(common),
