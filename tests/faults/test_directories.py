@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ftwallet.errors import ExitCode
+from ftwallet.journal import Journal
 from ftwallet.journal.identity import Identity
 from tests.faults.checker import Client, bytes_of, check
 from tests.faults.harness import Pair, running_pair, temporary_root
@@ -161,6 +162,29 @@ def test_I1_old_copy_of_the_backup_directory(client: Client, new_root: NewRoot) 
     pair.start_both()
     check(client)
     assert "old copy" in pair.b.said()
+
+
+def test_I1_old_copy_of_the_backup_directory_from_the_same_start(client: Client, new_root: NewRoot) -> None:
+    """No number tells it apart, but the primary's log knows how far the commit had come."""
+    pair = client.pair
+    client.deposit()
+    old = new_root() / "b"
+    shutil.copytree(pair.data_dir / "b", old, ignore=shutil.ignore_patterns("control.sock"))
+    for _ in range(3):
+        client.deposit()
+    journal, cluster_id = pair.data_dir / "a" / "journal", pair.register().cluster_id
+    pair.until(lambda: _all_marked(Journal.open(journal, cluster_id, read_only=True)), "the mark is on a's disk")
+    pair.a.kill()
+    pair.b.kill()
+    shutil.rmtree(pair.data_dir / "b")
+    shutil.copytree(old, pair.data_dir / "b")
+    pair.start_both()
+    check(client)
+    assert "node b has lost records that were committed" in pair.a.said()
+
+
+def _all_marked(log: Journal) -> bool:
+    return log.commit_lsn == log.durable_lsn
 
 
 def test_I1_old_copy_of_everything_meets_a_living_backup(client: Client, new_root: NewRoot) -> None:
