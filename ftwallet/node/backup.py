@@ -134,7 +134,7 @@ class BackupNode:
         """The latest attempt under an id that this node knows, PENDING where the handshake has not settled it."""
         return self._replica.find(transaction_id)
 
-    async def import_files(self, wallets: Path, transactions: Path) -> readable.Imported:
+    async def import_files(self, wallets: Path, transactions: Path | None) -> readable.Imported:
         """Not on a backup: everything comes to it from the primary."""
         raise ClientError("files are imported through the primary")
 

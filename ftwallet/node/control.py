@@ -39,7 +39,7 @@ class Node(Protocol):
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id."""
 
-    async def import_files(self, wallets: Path, transactions: Path) -> readable.Imported:
+    async def import_files(self, wallets: Path, transactions: Path | None) -> readable.Imported:
         """Take readable files into an empty ledger. Raises ClientError."""
 
 
@@ -91,8 +91,9 @@ class NodeControlServicer(control_pb2_grpc.NodeControlServicer):
     async def Import(self, request: control_pb2.ImportRequest, context: Context) -> control_pb2.Document:
         """Take readable files into an empty ledger; answers when they are durable on both nodes."""
         node = await self._running(context)
+        transactions = Path(request.transactions_path) if request.transactions_path else None
         try:
-            imported = await node.import_files(Path(request.wallets_path), Path(request.transactions_path))
+            imported = await node.import_files(Path(request.wallets_path), transactions)
         except ClientError as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         return control_pb2.Document(json=msgspec.json.encode(imported._asdict()).decode())

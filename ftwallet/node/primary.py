@@ -185,15 +185,13 @@ class PrimaryNode:
         """The latest attempt under an id."""
         return self._service.find(transaction_id)
 
-    async def import_files(self, wallets: Path, transactions: Path) -> readable.Imported:
+    async def import_files(self, wallets: Path, transactions: Path | None) -> readable.Imported:
         """Take readable files into an empty ledger; returns when that is durable wherever it must be."""
         if not self._service.ready:
             raise ClientError("the wallet is starting or recovering; try again when it is ready")
         if self.ledger.applied_lsn and not readable.is_empty(self.ledger):
             raise ClientError("the ledger is not empty: import takes files into a new data directory only")
-        operations, imported = await asyncio.to_thread(
-            readable.read_files, wallets, transactions, self.ledger.rules.exponent
-        )
+        operations, imported = await asyncio.to_thread(readable.read_files, wallets, transactions, self.ledger.rules)
         await asyncio.gather(*self._service.append(operations))
         return imported
 

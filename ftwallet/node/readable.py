@@ -29,6 +29,7 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.money import AmountError, format_amount, parse_amount
 from ftwallet.ledger.operations import Kind, Operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+from ftwallet.ledger.rules import Rules
 
 _KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
 _REFUSED = {
@@ -77,11 +78,16 @@ def transaction_document(transaction: Transaction, exponent: int) -> msgspec.Raw
     return msgspec.Raw(transaction_body(transaction, exponent))
 
 
-def read_files(wallets: Path, transactions: Path, exponent: int) -> tuple[list[Operation], Imported]:
-    """The operations that bring an empty ledger to what two readable files say. Raises ClientError."""
+def read_files(wallets: Path, transactions: Path | None, rules: Rules) -> tuple[list[Operation], Imported]:
+    """The operations that bring an empty ledger to what the readable files say. Raises ClientError.
+
+    Nothing among them is refused by a ledger with these rules: an import is whole, or not begun.
+    """
     now_us = time.time_ns() // 1000
-    balances = [_account(wallets, name, text, exponent, now_us) for name, text in _read_object(wallets).items()]
-    past = [_transaction(transactions, *item, exponent) for item in _read_object(transactions).items()]
+    balances = [_account(wallets, name, text, rules, now_us) for name, text in _read_object(wallets).items()]
+    past: list[Operation] = []
+    if transactions is not None:
+        past = [_transaction(transactions, *item, rules.exponent) for item in _read_object(transactions).items()]
     return [*balances, *past], Imported(len(balances), len(past))
 
 
@@ -125,11 +131,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _account(path: Path, name: str, text: object, exponent: int, now_us: int) -> Operation:
+def _account(path: Path, name: str, text: object, rules: Rules, now_us: int) -> Operation:
     problem = account_id_problem(name)
     if problem:
         raise ClientError(f"{path}: account id {name!r} {problem}")
-    return imported_balance(name, _minor(path, name, text, exponent), now_us)
+    balance = _minor(path, name, text, rules.exponent)
+    if balance > rules.max_balance:
+        limit = format_amount(rules.max_balance, rules.exponent)
+        raise ClientError(f"{path}: the balance of {name!r} is over the limit of {limit}: raise max_balance first")
+    return imported_balance(name, balance, now_us)
 
 
 def _minor(path: Path, where: str, text: object, exponent: int) -> int:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import structlog
 
+from ftwallet.errors import ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, encode_block
@@ -315,10 +316,11 @@ class PrimaryWalletService:
         self._chain, self._next_lsn = journal.chain, journal.durable_lsn + 1
 
     async def open(self) -> None:
-        """The log is settled: put rollbacks and changed rules on record, then serve."""
+        """The log is settled: put rollbacks and changed rules on record, then serve. Raises Refused."""
         if self._opened:
             return
         self._opened = True
+        _refuse_other_decimals(self._settings.rules, self._ledger)
         records = self._rollbacks.operations(self._ledger, self._now_us())
         if self._settings.rules != self._ledger.rules:
             records.append(changed_rules(self._settings.rules, self._now_us()))
@@ -373,6 +375,17 @@ class PrimaryWalletService:
         """Microseconds since 1970 UTC, never going back while this process lives."""
         self._last_time_us = max(self._last_time_us, time.time_ns() // 1000)
         return self._last_time_us
+
+
+def _refuse_other_decimals(configured: Rules, ledger: Ledger) -> None:
+    """Decimals are the meaning of every balance; a ledger that kept its own in silence would not be what was meant."""
+    in_force = ledger.rules.exponent
+    if configured.exponent != in_force and any(ledger.export_accounts()):
+        raise Refused(
+            f"currency_exponent is {configured.exponent}, and this ledger's balances have {in_force} decimals: set it "
+            f"to {in_force}, or export the ledger and import it into a new data directory",
+            ExitCode.WRONG_DIRECTORY,
+        )
 
 
 def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
