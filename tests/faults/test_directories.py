@@ -280,10 +280,10 @@ def test_I2_backup_of_another_cluster_answers_on_the_port(copy: Pair, new_root: 
         other.start("b")
         other.wait_up("b")
         copy.start("a")
-        copy.wait_ready()
-        assert copy.mode() == "solo"
         ids = (other.register().cluster_id, copy.register().cluster_id)
         copy.until(lambda: all(one in copy.a.said() for one in ids), "the primary's log names both clusters")
+        copy.wait_ready()
+        assert copy.mode() == "solo"
         assert other.wait_up("b").durable_lsn == 0
     finally:
         other.close()
