@@ -93,12 +93,12 @@ class Receipt:
 
     `lsn` is the number of its journal record and `epoch` that of the primary's reign; `durability` is "replicated" or
     "solo" (one node alone holds it for now); `replayed` tells that the id had been answered before. What the server did
-    not say is None.
+    not say is None; it does not know the `new_balance` of an id that was imported without one.
     """
 
     transaction_id: str
     message: str
-    new_balance: Decimal
+    new_balance: Decimal | None
     lsn: int | None
     epoch: int | None
     durability: str | None
@@ -254,7 +254,7 @@ class WalletClient:
         return Receipt(
             transaction_id=own_id,
             message=answer["message"],
-            new_balance=Decimal(answer["new_balance"]),
+            new_balance=_optional_decimal(answer["new_balance"]),
             lsn=_header_number(response, "FTWallet-LSN"),
             epoch=_header_number(response, "FTWallet-Epoch"),
             durability=response.headers.get("FTWallet-Durability"),

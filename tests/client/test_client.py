@@ -101,6 +101,11 @@ def test_a_replayed_answer_and_missing_headers_are_told(server: ScriptedServer, 
     assert isinstance(receipt.new_balance, Decimal)
 
 
+def test_an_imported_id_may_have_no_balance(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [answer(200, '{"success":true,"message":"Done","new_balance":null,"transaction_id":"t"}')]
+    assert wallet.deposit("user", 7, "t").new_balance is None
+
+
 @pytest.mark.parametrize(
     "misbehaviour",
     [
