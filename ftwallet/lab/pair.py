@@ -97,10 +97,12 @@ class Pair:
         self.start(node)
 
     def load(self, wrk: str, connections: int, seconds: int, limit: int = 0) -> Measured:
-        """Put deposits on it, and count what is answered."""
+        """Put deposits on it, and count what is answered. Raises Refused when wrk fails, or a node ends meanwhile."""
         meter = CpuMeter({ROLES[node]: child.pid for node, child in self.nodes.items()})
         load = run_wrk(wrk, Order(self.port, connections, seconds, limit))
         cpu_percent = meter.percent()
+        for node in self.nodes:
+            self._refuse_dead(node)
         self.answered += load.done
         self.cut_off += connections + load.errors.sockets
         return Measured(load, cpu_percent)
@@ -140,6 +142,10 @@ class Pair:
 
     def _wait(self, node: str, done: Callable[[], bool], pause_s: float = processes.PAUSE_S) -> None:
         processes.wait_for(done, self.nodes[node], self._log(node), pause_s)
+
+    def _refuse_dead(self, node: str) -> None:
+        if self.nodes[node].returncode is not None:
+            raise Refused(f"the {ROLES[node]} ended under load: {processes.last_line(self._log(node))}")
 
     def _log(self, node: str) -> Path:
         return log_path(self.config.data_dir, node)
