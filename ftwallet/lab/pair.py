@@ -145,7 +145,10 @@ class Pair:
 
     def _refuse_dead(self, node: str) -> None:
         if self.nodes[node].returncode is not None:
-            raise Refused(f"the {ROLES[node]} ended under load: {processes.last_line(self._log(node))}")
+            code = self.nodes[node].returncode
+            raise Refused(
+                f"the {ROLES[node]} ended under load (exit code {code}): {processes.last_line(self._log(node))}"
+            )
 
     def _log(self, node: str) -> Path:
         return log_path(self.config.data_dir, node)
