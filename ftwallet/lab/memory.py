@@ -73,7 +73,7 @@ def _resting(pair: Pair) -> dict[str, int]:
 
 
 def _now(pair: Pair) -> dict[str, int]:
-    return {ROLES[node]: anonymous_bytes(child.pid) for node, child in pair.nodes.items()}
+    return {role: anonymous_bytes(pair.nodes[node].pid) for node, role in ROLES.items()}
 
 
 def _ledger_alone(first: int, ids: int) -> Growth:

@@ -98,7 +98,7 @@ class Pair:
 
     def load(self, wrk: str, connections: int, seconds: int, limit: int = 0) -> Measured:
         """Put deposits on it, and count what is answered. Raises Refused when wrk fails, or a node ends meanwhile."""
-        meter = CpuMeter({ROLES[node]: child.pid for node, child in self.nodes.items()})
+        meter = CpuMeter({role: self.nodes[node].pid for node, role in ROLES.items()})
         load = run_wrk(wrk, Order(self.port, connections, seconds, limit))
         cpu_percent = meter.percent()
         for node in self.nodes:

@@ -56,9 +56,9 @@ class Figures(NamedTuple):
             "cpu_percent": {name: round(used, 1) for name, used in self.cpu_percent.items()},
         }
 
-    def cells(self) -> list[str]:
-        """Say it in a table."""
-        cpu = [f"{used:.0f} %" for used in self.cpu_percent.values()]
+    def cells(self, *processes: str) -> list[str]:
+        """Say it in a table, with the CPU of these processes; one that has no part in it has an empty cell."""
+        cpu = [f"{self.cpu_percent[name]:.0f} %" if name in self.cpu_percent else "" for name in processes]
         return [f"{self.per_second:,.0f}", f"{self.p50_ms:.2f}", f"{self.p99_ms:.2f}", str(self.errors.total), *cpu]
 
 
@@ -138,9 +138,8 @@ def _grid(plan: Plan, lines: Sequence[Line]) -> Grid:
     columns = ("connections", "what", *common, "server", "backup", "wrk", "ratio")
     rows: list[list[str]] = []
     for line in lines:
-        *raw, raw_cpu, raw_wrk = line.raw.cells()
-        rows.append([str(line.connections), "raw ASGI", *raw, raw_cpu, "", raw_wrk, ""])
-        rows.append(["", "deposit", *line.deposit.cells(), f"{line.ratio:.2f}"])
+        rows.append([str(line.connections), "raw ASGI", *line.raw.cells("server", "backup", "wrk"), ""])
+        rows.append(["", "deposit", *line.deposit.cells("primary", "backup", "wrk"), f"{line.ratio:.2f}"])
     title = (
         "POST /deposit, durable on both nodes before the answer, against a raw ASGI endpoint under the same server "
         f"({plan.rounds} x {plan.seconds} s, medians; CPU in percent of a core)"

@@ -30,7 +30,7 @@ def raw(requests: int) -> Measured:
 
 
 def deposits(requests: int, p50_ms: float = 1.0, errors: Errors | None = None) -> Measured:
-    return Measured(load(requests, p50_ms, errors), {"primary": 80.0, "backup": 40.0})
+    return Measured(load(requests, p50_ms, errors), {"backup": 40.0, "primary": 80.0})
 
 
 def plan(directory: Path) -> Plan:
