@@ -16,14 +16,17 @@ from ftwallet.api.decode import (
     AmountRefused,
     Headers,
     Malformed,
+    MovementFields,
     decode_balance,
     decode_movement,
     decode_transaction_id,
     idempotency_key,
 )
 from ftwallet.api.reply import JSON, Header, Reply, framed, standing
+from ftwallet.ledger.money import MAX_STORED, AmountProblem
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import Unavailable, Wallet
 
 Handler = Callable[[Headers, bytes], Awaitable[Reply]]
@@ -43,7 +46,7 @@ class Handlers:
     async def _move(self, kind: Kind, headers: Headers, body: bytes) -> Reply:
         rules = self._wallet.rules
         try:
-            account_id, amount, transaction_id = decode_movement(body, idempotency_key(headers), rules)
+            account_id, amount, transaction_id = self._decode_movement(body, idempotency_key(headers), rules)
         except Malformed as error:
             return problems.malformed(error)
         except AmountRefused as error:
@@ -59,6 +62,15 @@ class Handlers:
             return problems.refused(answer, rules.exponent)
         where = standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed)
         return framed(200, JSON, movement_body(transaction, rules.exponent), where)
+
+    def _decode_movement(self, body: bytes, key: str | None, rules: Rules) -> MovementFields:
+        try:
+            return decode_movement(body, key, rules)
+        except AmountRefused as error:
+            if error.code is not AmountProblem.OVER_LIMIT or self._wallet.find(error.transaction_id) is None:
+                raise
+        # The id was used before the limit was lowered: it keeps its answer, and a retry must learn it.
+        return decode_movement(body, key, rules._replace(max_amount=MAX_STORED))
 
     async def balance(self, headers: Headers, body: bytes) -> Reply:
         """Balance of one account."""

@@ -57,4 +57,4 @@ def import_(wallets: Path, transactions: Path | None, as_json: bool) -> None:
     if as_json:
         say_json(document)
     else:
-        say(document.get("sentence") or f"Imported {document}")
+        say(f"Imported {document['accounts']:,} accounts and {document['transactions']:,} transactions")

@@ -81,7 +81,11 @@ class Identity:
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise Refused(f"{path} cannot be read: {error.strerror}", ExitCode.WRONG_DIRECTORY) from error
+            raise Refused(
+                f"{path} cannot be read: {error.strerror}. Put the file back, or rebuild the node from its "
+                "partner (docs/operations.md)",
+                ExitCode.WRONG_DIRECTORY,
+            ) from error
         return cls(node_dir, _decode(path, text))
 
     @property
@@ -168,7 +172,11 @@ def _decode(path: Path, text: bytes) -> _Content:
             )
         return msgspec.json.decode(text, type=_Content)
     except msgspec.MsgspecError as error:
-        raise Refused(f"{path} is damaged: {error}", ExitCode.WRONG_DIRECTORY) from error
+        raise Refused(
+            f"{path} is damaged: {error}. Put a sound copy of the file back, or rebuild the node from "
+            "its partner (docs/operations.md)",
+            ExitCode.WRONG_DIRECTORY,
+        ) from error
 
 
 class DirectoryLock:

@@ -67,12 +67,20 @@ def recover(directory: Path, cluster_id: str, create: bool) -> tuple[Log, TornTa
         if not segments and create:
             segments = (create_segment(directory, cluster_id, 0, EMPTY),)
     if not segments:
-        raise Refused(f"{directory} holds no journal", ExitCode.WRONG_DIRECTORY)
+        raise _no_journal(directory)
     newest = segments[-1]
     _make_durable(newest.path)
     end, verdict = survey(newest)
     torn = _cut_torn(newest, end, verdict.why) if isinstance(verdict, Torn) else None
     return Log(segments, end), torn
+
+
+def _no_journal(directory: Path) -> Refused:
+    return Refused(
+        f"{directory} holds no journal, and this node has had one: put it back, or rebuild the node from its partner "
+        "(docs/operations.md)",
+        ExitCode.WRONG_DIRECTORY,
+    )
 
 
 def look(directory: Path, cluster_id: str) -> Log:
@@ -82,7 +90,7 @@ def look(directory: Path, cluster_id: str) -> Log:
     """
     segments = find_segments(directory, cluster_id)
     if not segments:
-        raise Refused(f"{directory} holds no journal", ExitCode.WRONG_DIRECTORY)
+        raise _no_journal(directory)
     return Log(segments, survey(segments[-1])[0])
 
 

@@ -160,7 +160,7 @@ class PrimaryWalletService:
     def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
         """Begin a transaction, join the one under way, or replay what is recorded. Raises Unavailable."""
         if not self.ready:
-            raise Unavailable("The wallet is starting or recovering; retry with the same transaction id", in_doubt=True)
+            raise Unavailable("The wallet is starting or recovering", in_doubt=True)
         body = Body(kind, account_id, amount)
         pending = self._underway.get(transaction_id)
         if pending is None:
@@ -198,12 +198,10 @@ class PrimaryWalletService:
 
     def _begin(self, body: Body, transaction_id: str) -> Pending:
         if len(self._queue) >= self._settings.max_queue:
-            raise Unavailable("The wallet is overloaded; retry with the same transaction id", in_doubt=False)
+            raise Unavailable("The wallet is overloaded", in_doubt=False)
         if self._disk_is_full:
             raise Unavailable(
-                "The disk is nearly full, nothing was begun; retry with the same transaction id when there is room",
-                in_doubt=False,
-                retry_after_s=5,
+                "The disk is nearly full: no transaction is begun until there is room", in_doubt=False, retry_after_s=5
             )
         kind, account_id, amount = body
         pending = self._underway.add(operation(kind, transaction_id, account_id, amount, self._now_us()))
@@ -321,6 +319,7 @@ class PrimaryWalletService:
             return
         self._opened = True
         _refuse_other_decimals(self._settings.rules, self._ledger)
+        self.watch_disk()
         records = self._rollbacks.operations(self._ledger, self._now_us())
         if self._settings.rules != self._ledger.rules:
             records.append(changed_rules(self._settings.rules, self._now_us()))

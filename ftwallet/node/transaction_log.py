@@ -32,7 +32,7 @@ class TransactionLog:
             self._silent += count
             return
         self._left -= count
-        for transaction_id in transaction_ids:
+        for transaction_id in filter(None, transaction_ids):  # a record of the node's own has none
             self._log.info(f"{self._sentence} {transaction_id}")
 
     def _turn_second(self) -> None:

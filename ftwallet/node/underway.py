@@ -122,7 +122,7 @@ class Underway:
             return
         pending.given_up = True
         self._by_id.pop(pending.operation.transaction_id, None)
-        _fail(pending.waiters, pending, "The wallet could not take the transaction in time, and did not begin it")
+        _fail(pending.waiters, pending, "The wallet could not begin the transaction in time")
 
 
 def wait_for_record(pending: Pending) -> asyncio.Future[Answer]:
@@ -139,7 +139,7 @@ def _new_waiter(pending: Pending, body: Body, deadline: float) -> Waiter:
 
 
 def _fail(waiters: Iterable[Waiter], pending: Pending, sentence: str) -> None:
-    error = Unavailable(f"{sentence}; retry with the same transaction id", in_doubt=pending.lsn > 0)
+    error = Unavailable(sentence, in_doubt=pending.lsn > 0)
     for waiter in waiters:
         if not waiter.future.done():
             waiter.future.set_exception(error)

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
-from ftwallet.errors import DiskFault, Refused
+from ftwallet.errors import DiskFault, ExitCode, Refused
 from ftwallet.journal.identity import Identity
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.clients import WitnessClient
@@ -71,5 +71,9 @@ async def announce_start(witness: WitnessPort, kind: ProposalKind, identity: Ide
             if decision is not None and decision.granted:
                 return decision.register
             if decision is not None and decision.register.epoch == register.epoch:
-                raise Refused(f"node {identity.node} may not start as primary: {decision.reason}")
+                raise Refused(
+                    f"node {identity.node} may not start as primary: {decision.reason}. Put back the directory of a node "
+                    "that is in sync",
+                    ExitCode.WRONG_DIRECTORY,
+                )
         await asyncio.sleep(_RETRY_S)

@@ -9,7 +9,7 @@ import grpc.aio
 
 from ftwallet.errors import PeerViolation
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
-from ftwallet.ledger.money import AmountError, format_amount, parse_amount
+from ftwallet.ledger.money import MAX_STORED, AmountError, format_amount, parse_amount
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.outcomes import message as outcome_message
 from ftwallet.ledger.rules import Rules
@@ -20,6 +20,8 @@ from ftwallet.wallet import Answer, Unavailable, Wallet
 
 PRIMARY_SERVICE = "ftwallet.rpc.v1.PrimaryWallet"
 BACKUP_SERVICE = "ftwallet.rpc.v1.WalletBackup"
+
+_ADVICE = "retry with the same transaction id, never with a new one"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -57,12 +59,14 @@ class PrimaryWalletServicer(wallet_pb2_grpc.PrimaryWalletServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"transaction_id {problem}")
         rules = self._wallet.rules
         try:
-            amount = parse_amount(request.amount, rules.exponent, rules.max_amount)
+            # An id that was used before the limit was lowered keeps its answer, and a retry must learn it.
+            known = self._wallet.find(request.transaction_id) is not None
+            amount = parse_amount(request.amount, rules.exponent, MAX_STORED if known else rules.max_amount)
             answer = await self._wallet.submit(kind, request.account_id, amount, request.transaction_id)
         except AmountError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.detail)
         except Unavailable as unavailable:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, unavailable.sentence)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{unavailable.sentence}; {_ADVICE}")
         if answer.differs:
             sentence = f"Transaction id was used with different parameters: {answer.differs}"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, sentence)

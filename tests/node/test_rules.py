@@ -10,7 +10,7 @@ from tests.faults.harness import running_pair
 def test_other_decimals_than_the_ledgers_are_refused_and_other_limits_are_put_on_record() -> None:
     with running_pair() as pair:
         client = Client(pair)
-        client.deposit("12.50")
+        earlier = client.deposit("12.50")
         pair.a.stop()
         pair.settings["currency_exponent"] = 3
         assert pair.start("a").ends() == ExitCode.WRONG_DIRECTORY
@@ -22,3 +22,6 @@ def test_other_decimals_than_the_ledgers_are_refused_and_other_limits_are_put_on
         answer = client.send("deposit", "user123", "10.01", client.new_id("over"))
         assert answer is not None
         assert (answer.status, answer.document["detail"]) == (400, "Amount is over the limit of 10.0")
+        again = pair.rest.move("deposit", "user123", "12.50", earlier.document["transaction_id"])
+        assert again is not None
+        assert (again.status, again.body, again.replayed) == (200, earlier.body, True)
