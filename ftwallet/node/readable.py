@@ -12,9 +12,10 @@ only `status` and `success` of a transaction must be there; one without type, ac
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ from ftwallet.ledger.operations import Kind, Operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.ledger.rules import Rules
 
+_ZERO = re.compile(r"0(\.0+)?")
+_BEGINNING_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
 _REFUSED = {
     "Insufficient balance": OutcomeCode.INSUFFICIENT_BALANCE,
@@ -145,7 +148,7 @@ def _account(path: Path, name: str, text: object, rules: Rules, now_us: int) -> 
 def _minor(path: Path, where: str, text: object, exponent: int) -> int:
     if not isinstance(text, str):
         raise ClientError(f"{path}: {where!r} must have an amount, not {text!r}")
-    if text.strip("0.") == "":
+    if _ZERO.fullmatch(text):
         return 0
     try:
         return parse_amount(text, exponent)
@@ -188,6 +191,9 @@ def _time_us(path: Path, transaction_id: str, text: object) -> int:
     if text is None:
         return 0
     try:
-        return int(datetime.fromisoformat(str(text)).timestamp() * 1_000_000)
-    except ValueError:
+        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ClientError(f"{path}: {transaction_id!r} has a time that is not RFC 3339: {text!r}") from None
+    if moment < _BEGINNING_OF_TIME:
+        raise ClientError(f"{path}: {transaction_id!r} has a time before 1970: {text!r}")
+    return (moment - _BEGINNING_OF_TIME) // timedelta(microseconds=1)  # a float of seconds would lose the last digit
