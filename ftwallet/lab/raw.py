@@ -9,19 +9,17 @@ deposit costs more than this is what validation, log, replication and ledger cos
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from typing import Final
 
-import uvicorn
 import uvloop
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ftwallet import platform
+from ftwallet.api.server import HttpServer
 
 ANSWER: Final = b'{"success":true,"message":"Deposited 1.25","new_balance":123.75,"transaction_id":"0123abcd-1-12345"}'
 """As long as the usual answer to one of the bench's deposits."""
@@ -37,30 +35,8 @@ async def raw_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
-def server_config(app: ASGIApp) -> uvicorn.Config:
-    """Return the settings of a primary's REST server; a test holds both to be the same."""
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        timeout_keep_alive=75,
-    )
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(listener: socket.socket) -> None:
-    server = _Server(server_config(raw_endpoint))
+    server = HttpServer(raw_endpoint)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.handle_exit, signal.SIGTERM, None)
     gc.collect()
     gc.freeze()

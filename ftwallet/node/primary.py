@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 
 import structlog
-import uvicorn
 
-from ftwallet import platform
 from ftwallet.api.app import build_app
+from ftwallet.api.server import HttpServer
 from ftwallet.config import Config
-from ftwallet.errors import BrokenInvariant, ClientError, ExitCode, Refused
+from ftwallet.errors import BrokenInvariant, ClientError
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block
 from ftwallet.ledger.ledger import Ledger
@@ -82,7 +80,7 @@ class PrimaryNode:
         self._client = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
         self._grpc = new_server(max_message_bytes=config.max_body_bytes)
         self._health = Health(self._grpc, [PRIMARY_SERVICE])
-        self._http = _HttpServer(build_app(self._service, max_body_bytes=config.max_body_bytes))
+        self._http = HttpServer(build_app(self._service, max_body_bytes=config.max_body_bytes))
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger()
 
@@ -257,37 +255,6 @@ class PrimaryNode:
             self.failed(error)
 
 
-class _HttpServer(uvicorn.Server):
-    """Uvicorn without its signal handlers: the node stops it in its own order."""
-
-    def __init__(self, app: object) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # type: ignore[arg-type]  # an ASGI function; uvicorn's alias for it is narrower
-                loop="none",
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=2,
-                timeout_keep_alive=75,
-            )
-        )
-        self.stopped = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().serve(sockets)
-        finally:
-            self.stopped.set()
-
-
 def _new_core(config: Config, storage: Storage, register: Register) -> Primary:
     identity, journal = storage.identity, storage.journal
     return Primary(
@@ -300,26 +267,3 @@ def _new_core(config: Config, storage: Storage, register: Register) -> Primary:
         timing=Timing(ack=config.ack_timeout_s, settle=config.settle_timeout_s),
         limits=Limits(lag=config.max_batch),
     )
-
-
-def open_http_socket(host: str, port: int, inherited_fd: int | None) -> socket.socket:
-    """The listening socket: the supervisor's, or our own. Raises Refused when the port is taken."""
-    if inherited_fd is not None:
-        return socket.socket(fileno=inherited_fd)
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _unbound(host, port, error) from None
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener
-
-
-def _unbound(host: str, port: int, error: OSError) -> Refused:
-    if error.errno != errno.EADDRINUSE:
-        return Refused(f"{host}:{port} cannot be listened on: {error.strerror}")
-    holder = platform.port_holder(port) or "a process that cannot be seen from here"
-    return Refused(f"{host}:{port} is taken by {holder}: stop that, or set http_port", ExitCode.PORT_TAKEN)

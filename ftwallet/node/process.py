@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from ftwallet import platform
+from ftwallet.api.server import open_listener
 from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
@@ -26,7 +27,7 @@ from ftwallet.node import logs
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.control import NodeControlServicer
 from ftwallet.node.outage import Outage
-from ftwallet.node.primary import PrimaryNode, open_http_socket
+from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.storage import Storage, open_storage, set_damaged_aside
 from ftwallet.node.witness import WitnessPort, announce_start, open_witness
 from ftwallet.replication.register import ProposalKind, Register
@@ -129,7 +130,7 @@ async def _open_node(
     start: Start, witness: WitnessPort, injector: Injector, outage: Outage
 ) -> PrimaryNode | BackupNode:
     if start.role == "primary":
-        listener = open_http_socket(start.config.http_host, start.config.http_port, start.http_fd)
+        listener = open_listener(start.config.http_host, start.config.http_port, start.http_fd)
         return await _open_primary(start, witness, injector, outage, listener)
     storage = await asyncio.to_thread(_open_backup_storage, start)
     register = await announce_start(witness, ProposalKind.BOOT, storage.identity)

@@ -39,11 +39,11 @@ from ftwallet.node.lead import Lead
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
-from ftwallet.node.underway import Body, Pending, Underway, first_difference, wait_for_record
+from ftwallet.node.underway import Body, Pending, Underway, first_difference
 from ftwallet.wallet import Answer, Unavailable
 
-MAX_INFLIGHT_BLOCKS = 16
-"""Blocks on their way to the backup before the next waits; the protocol allows 32."""
+MAX_INFLIGHT_BLOCKS = 2
+"""Blocks on their way to the backup before the next waits, and so fills: one at the backup, one on its way."""
 
 _IDLE_MARK_AFTER_S = 0.1
 
@@ -194,7 +194,7 @@ class PrimaryWalletService:
         records = [Pending(one) for one in operations]
         self._queue.extend(records)
         self._work.set()
-        return [wait_for_record(record) for record in records]
+        return [self._underway.wait_for_record(record) for record in records]
 
     def _begin(self, body: Body, transaction_id: str) -> Pending:
         if len(self._queue) >= self._settings.max_queue:

@@ -40,14 +40,13 @@ class Waiter:
 
     __slots__ = ("body", "deadline", "first", "future", "pending")
 
-    def __init__(
-        self, pending: Pending, body: Body, future: asyncio.Future[Answer], deadline: float, first: bool
-    ) -> None:
+    def __init__(self, pending: Pending, body: Body, future: asyncio.Future[Answer], deadline: float) -> None:
         self.pending = pending
         self.body = body
         self.future = future
         self.deadline = deadline
-        self.first = first
+        self.first = not pending.waiters
+        pending.waiters.append(self)
 
 
 class Pending:
@@ -68,6 +67,7 @@ class Underway:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._new_future = asyncio.get_running_loop().create_future  # asking for the loop each time costs a system call
         self._by_id: dict[str, Pending] = {}
         self._by_deadline: deque[Waiter] = deque()
 
@@ -85,9 +85,17 @@ class Underway:
 
     def wait(self, pending: Pending, body: Body, now: float) -> asyncio.Future[Answer]:
         """Wait for its outcome, at most the time-out."""
-        waiter = _new_waiter(pending, body, now + self._timeout_s)
-        self._by_deadline.append(waiter)
+        waiter = Waiter(pending, body, self._new_future(), now + self._timeout_s)
+        by_deadline = self._by_deadline
+        while by_deadline and by_deadline[0].future.done():  # answered: nothing to keep it for
+            by_deadline.popleft()
+        by_deadline.append(waiter)
         return waiter.future
+
+    def wait_for_record(self, pending: Pending) -> asyncio.Future[Answer]:
+        """Wait for a record of the node's own, as long as it takes."""
+        one = pending.operation
+        return Waiter(pending, Body(Kind(one.kind), one.account_id, one.amount), self._new_future(), math.inf).future
 
     def answer(self, pending: Pending, transaction: Transaction, mode: str) -> None:
         """The outcome is known: tell everybody who waits, and forget it here."""
@@ -123,19 +131,6 @@ class Underway:
         pending.given_up = True
         self._by_id.pop(pending.operation.transaction_id, None)
         _fail(pending.waiters, pending, "The wallet could not begin the transaction in time")
-
-
-def wait_for_record(pending: Pending) -> asyncio.Future[Answer]:
-    """Wait for a record of the node's own, as long as it takes."""
-    one = pending.operation
-    return _new_waiter(pending, Body(Kind(one.kind), one.account_id, one.amount), math.inf).future
-
-
-def _new_waiter(pending: Pending, body: Body, deadline: float) -> Waiter:
-    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    waiter = Waiter(pending, body, future, deadline, first=not pending.waiters)
-    pending.waiters.append(waiter)
-    return waiter
 
 
 def _fail(waiters: Iterable[Waiter], pending: Pending, sentence: str) -> None:

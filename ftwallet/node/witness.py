@@ -72,8 +72,8 @@ async def announce_start(witness: WitnessPort, kind: ProposalKind, identity: Ide
                 return decision.register
             if decision is not None and decision.register.epoch == register.epoch:
                 raise Refused(
-                    f"node {identity.node} may not start as primary: {decision.reason}. Put back the directory of a node "
-                    "that is in sync",
+                    f"node {identity.node} may not start as primary: {decision.reason}. Put back the directory of a "
+                    "node that is in sync",
                     ExitCode.WRONG_DIRECTORY,
                 )
         await asyncio.sleep(_RETRY_S)

@@ -15,8 +15,6 @@ from ftwallet.errors import Refused
 from ftwallet.lab import single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
-from ftwallet.lab.raw import raw_endpoint, server_config
-from ftwallet.node.primary import _HttpServer
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt install wrk")
 
@@ -44,11 +42,6 @@ def test_a_short_run_is_measured_and_verified(place: Path) -> None:
     assert verified["answered"] > 0
     assert set(verified["records"]) == {"primary", "backup"}
     assert [child for child in psutil.Process().children() if "ftwallet" in " ".join(child.cmdline())] == []
-
-
-def test_the_raw_endpoint_is_served_as_a_primary_serves_rest() -> None:
-    ours, theirs = vars(server_config(raw_endpoint)), vars(_HttpServer(raw_endpoint).config)
-    assert ours == theirs
 
 
 def test_the_pairs_settings_are_the_users_but_for_ports_and_places(tmp_path: Path) -> None:
