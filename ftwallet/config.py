@@ -110,10 +110,9 @@ class Config(BaseModel):
     stop_timeout_s: Seconds = Field(
         default=10.0, description="Seconds that a node may take for an orderly stop before it is killed."
     )
-    on_primary_death: Literal["restart"] = Field(
+    on_primary_death: Literal["promote", "restart"] = Field(
         default="restart",
-        description="What the supervisor does when the primary dies: restart it in place. "
-        "Promoting the backup instead is not built yet.",
+        description="What the supervisor does when the primary dies: restart it in place, or promote the backup.",
     )
     restart_backoff_s: Seconds = Field(
         default=0.5,
@@ -191,13 +190,6 @@ class Config(BaseModel):
     def _refuse_unusable_path(cls, value: Path) -> Path:
         if str(value) in ("", ".") or "\0" in str(value):
             raise ValueError("a directory of its own is needed")
-        return value
-
-    @field_validator("on_primary_death", mode="before")
-    @classmethod
-    def _refuse_promotion(cls, value: object) -> object:
-        if value == "promote":
-            raise ValueError("promotion of the backup is not built yet")
         return value
 
     @model_validator(mode="after")

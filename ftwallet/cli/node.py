@@ -7,7 +7,8 @@ from pathlib import Path
 import rich_click as click
 
 from ftwallet.cli.options import load_settings, settings
-from ftwallet.node.process import Start, run
+from ftwallet.node.process import run
+from ftwallet.node.seat import Start
 from ftwallet.supervisor.roles import NODES, PRIMARY, partner
 from ftwallet.witness.bootstrap import ensure_cluster
 

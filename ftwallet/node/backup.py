@@ -21,6 +21,7 @@ from ftwallet.node.disk import Disk
 from ftwallet.node.outage import Outage
 from ftwallet.node.replica import BackupReplica
 from ftwallet.node.storage import Storage
+from ftwallet.node.tail import Tail
 from ftwallet.replication.backup import Backup
 from ftwallet.replication.messages import EpochEnd, Identity, ToBackup, ToPrimary
 from ftwallet.replication.register import Register
@@ -97,6 +98,19 @@ class BackupNode:
         await self._checkpointer.at_stop(self._core.commit_lsn)
         await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, readable.collect(self.ledger))
         await self.abandon()
+
+    async def hand_over(self) -> Storage:
+        """Stop following, and give up directory and ledger to the primary that this process becomes.
+
+        What was appended here and not executed yet is its tail.
+        """
+        if self._ticker:
+            self._ticker.cancel()
+        await self._grpc.stop(grace=None)
+        await asyncio.to_thread(self._disk.release)  # a block may still be on its way to the disk
+        journal, ledger = self._disk.journal, self.ledger
+        tail = await asyncio.to_thread(lambda: Tail(list(journal.blocks(ledger.applied_lsn + 1))))
+        return Storage(self._disk.identity, journal, ledger, tail, self._checkpointer.last_lsn)
 
     async def abandon(self) -> None:
         """Let go of everything at once, in whatever state it is."""

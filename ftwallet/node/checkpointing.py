@@ -44,6 +44,11 @@ class Checkpointer:
         self._waiting: _Waiting | None = None
         self._log = structlog.get_logger()
 
+    @property
+    def last_lsn(self) -> int:
+        """Where the newest checkpoint stands, or will stand."""
+        return self._last_lsn
+
     def applied(self, block: Block) -> None:
         """A block was executed; the ledger stands right after it."""
         if self._waiting is None and block.last_lsn - self._last_lsn >= self._every:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, Signals
-from typing import Any, Protocol
+from typing import Any
 
 import grpc.aio
 import msgspec
@@ -14,42 +14,50 @@ import msgspec
 from ftwallet.errors import ClientError, DiskFault
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
-from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.outcomes import Transaction
 from ftwallet.node import readable
+from ftwallet.node.backup import BackupNode
+from ftwallet.node.outage import Outage
+from ftwallet.node.primary import PrimaryNode
+from ftwallet.node.seat import Seat
+from ftwallet.rpc.mapping import register_from_wire
 from ftwallet.rpc.v1 import control_pb2, control_pb2_grpc, wallet_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Node(Protocol):
-    """A running node, of either role."""
-
-    @property
-    def role(self) -> str:
-        """Either "primary" or "backup"."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger as this node has executed it."""
-
-    def status(self) -> wallet_pb2.NodeStatus:
-        """How it stands."""
-
-    def find(self, transaction_id: str) -> Transaction | None:
-        """The latest attempt under an id."""
-
-    async def import_files(self, wallets: Path, transactions: Path | None) -> readable.Imported:
-        """Take readable files into an empty ledger. Raises ClientError."""
+Node = PrimaryNode | BackupNode
 
 
 class NodeControlServicer(control_pb2_grpc.NodeControlServicer):
-    """`node` is None while the node starts."""
+    """`node` is None while the node starts, and while it changes its role."""
 
-    def __init__(self, injector: Injector, starting: Callable[[], wallet_pb2.NodeStatus]) -> None:
+    def __init__(
+        self,
+        injector: Injector,
+        starting: Callable[[], wallet_pb2.NodeStatus],
+        seat: Seat,
+        outage: Outage,
+    ) -> None:
         self.node: Node | None = None
         self._injector = injector
         self._starting = starting
+        self._seat = seat
+        self._outage = outage
+
+    async def Promote(self, request: control_pb2.Register, context: Context) -> control_pb2.PromoteReply:
+        """Lead in the epoch that the witness has recorded; answers when this node does, or why it does not."""
+        node, register = self.node, register_from_wire(request)
+        if isinstance(node, PrimaryNode) and node.epoch >= register.epoch:
+            return control_pb2.PromoteReply(promoted=True)  # asked again, because the first answer was lost
+        if not isinstance(node, BackupNode) or node.status().incarnation != register.in_sync.get(register.primary):
+            return control_pb2.PromoteReply(reason="this node is not the backup that the witness has promoted")
+        self.node = None
+        try:
+            self.node = await self._seat.promote(node, register)
+        except Exception as error:
+            self._outage.failed(error)
+            raise
+        return control_pb2.PromoteReply(promoted=True)
 
     async def GetStatus(self, request: wallet_pb2.StatusRequest, context: Context) -> wallet_pb2.NodeStatus:
         """Tell how this node stands; also the heartbeat."""

@@ -65,9 +65,13 @@ class Disk:
 
     def close(self) -> None:
         """Wait for what is under way, then close the journal."""
+        self.release()
+        self.journal.close()
+
+    def release(self) -> None:
+        """Wait for what is under way, and leave the journal open for somebody else."""
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
-        self.journal.close()
 
     def _append_each(self, blocks: Sequence[Block]) -> None:
         for block in blocks:

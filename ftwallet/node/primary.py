@@ -14,7 +14,7 @@ import structlog
 from ftwallet.api.app import build_app
 from ftwallet.api.server import HttpServer
 from ftwallet.config import Config
-from ftwallet.errors import BrokenInvariant, ClientError
+from ftwallet.errors import BrokenInvariant, ClientError, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block
 from ftwallet.ledger.ledger import Ledger
@@ -40,6 +40,7 @@ from ftwallet.rpc.servicers import PRIMARY_SERVICE, PrimaryWalletServicer
 from ftwallet.rpc.v1 import wallet_pb2, wallet_pb2_grpc
 
 _TICK_S = 0.05
+_GRPC_RETRY_S = 0.5
 _TICKS_A_SECOND = 20
 _SESSIONS_AN_EPOCH = 1_000_000
 
@@ -102,15 +103,41 @@ class PrimaryNode:
 
     async def start(self) -> None:
         """Open the ports, lead, and return; `ready` follows when the log is settled. Raises Refused."""
-        address = f"{self._config.grpc_host}:{self._config.primary_grpc_port}"
-        wallet_pb2_grpc.add_PrimaryWalletServicer_to_server(
-            PrimaryWalletServicer(self._service, self.status), self._grpc
-        )
+        self._add_services()
+        await self._open_grpc()
+        self._begin()
+
+    async def take_over(self) -> None:
+        """Lead after a promotion: REST first, clients wait for it; gRPC follows, also if its port is not free yet."""
+        self._add_services()
+        self._begin()
+        self._spawn(self._keep_opening_grpc())
+
+    def _add_services(self) -> None:
+        servicer = PrimaryWalletServicer(self._service, self.status)
+        wallet_pb2_grpc.add_PrimaryWalletServicer_to_server(servicer, self._grpc)
         add_reflection(self._grpc, [PRIMARY_SERVICE])
+
+    async def _open_grpc(self) -> None:
+        address = f"{self._config.grpc_host}:{self._config.primary_grpc_port}"
         await self._health.wait()
         bind(self._grpc, address)
         await self._grpc.start()
         self._log.info(f"Primary gRPC server listening on {address}")
+
+    async def _keep_opening_grpc(self) -> None:
+        while True:
+            try:
+                await self._open_grpc()
+            except Refused as refused:  # a stranger's outgoing connection may have the port for a while
+                self._log.warning(f"{refused}; trying again")
+                await asyncio.sleep(_GRPC_RETRY_S)
+                continue
+            if self._service.opened:
+                await self._health.serve()
+            return
+
+    def _begin(self) -> None:
         self._service.recover_pending_transactions()
         self._spawn(self._http.serve(sockets=[self._http_socket]))
         self._spawn(self._service.run())
@@ -178,6 +205,11 @@ class PrimaryNode:
             boot=self._boot,
             counters={"backup_lsn": core.backup_lsn, "duplicates": self.ledger.duplicates},
         )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it leads in."""
+        return self._core.epoch
 
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id."""

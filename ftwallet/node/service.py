@@ -94,7 +94,7 @@ class PrimaryWalletService:
         self._disk_is_full = False
         self._chain = disk.journal.chain
         self._next_lsn = disk.journal.durable_lsn + 1
-        self._commit_lsn = disk.journal.commit_lsn
+        self._commit_lsn = ledger.applied_lsn
         self._marked_lsn = disk.journal.commit_lsn
         self._committed_at = 0.0
         self._last_time_us = 0

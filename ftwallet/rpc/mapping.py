@@ -114,22 +114,26 @@ def proposal_from_wire(wire: control_pb2.WitnessProposal) -> Proposal:
 
 def decision_to_wire(decision: Decision) -> control_pb2.WitnessReply:
     """Encode the witness's decision."""
-    register = decision.register
-    return control_pb2.WitnessReply(
-        granted=decision.granted,
-        reason=decision.reason,
-        register=control_pb2.Register(
-            cluster_id=register.cluster_id,
-            epoch=register.epoch,
-            primary=register.primary,
-            in_sync=register.in_sync,
-            boots=register.boots,
-        ),
-    )
+    register = register_to_wire(decision.register)
+    return control_pb2.WitnessReply(granted=decision.granted, reason=decision.reason, register=register)
 
 
 def decision_from_wire(wire: control_pb2.WitnessReply) -> Decision:
     """Decode the witness's decision."""
-    told = wire.register
-    register = Register(told.cluster_id, told.epoch, told.primary, dict(told.in_sync), dict(told.boots))
-    return Decision(wire.granted, wire.reason, register)
+    return Decision(wire.granted, wire.reason, register_from_wire(wire.register))
+
+
+def register_to_wire(register: Register) -> control_pb2.Register:
+    """Encode the witness's register."""
+    return control_pb2.Register(
+        cluster_id=register.cluster_id,
+        epoch=register.epoch,
+        primary=register.primary,
+        in_sync=register.in_sync,
+        boots=register.boots,
+    )
+
+
+def register_from_wire(wire: control_pb2.Register) -> Register:
+    """Decode the witness's register."""
+    return Register(wire.cluster_id, wire.epoch, wire.primary, dict(wire.in_sync), dict(wire.boots))

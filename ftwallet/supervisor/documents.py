@@ -15,6 +15,7 @@ from ftwallet.supervisor.slots import Phase, Slot
 if TYPE_CHECKING:
     from ftwallet.config import Config
     from ftwallet.supervisor.loop import Supervisor
+    from ftwallet.supervisor.promotion import Failover
 
 SCHEMA = 1
 
@@ -36,8 +37,14 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "dashboard": None,
         },
         "nodes": [_node(supervisor, slot) for slot in supervisor.slots.values()],
-        "last_failover": None,
+        "last_failover": _failover(supervisor.last_failover),
     }
+
+
+def _failover(last: Failover | None) -> dict[str, Any] | None:
+    if last is None:
+        return None
+    return {"at": last.at, "from": last.origin, "to": last.heir, "cause": last.cause, "gap_ms": last.gap_ms}
 
 
 def reason(slot: Slot) -> str:

@@ -19,15 +19,17 @@ from ftwallet.config import Config
 from ftwallet.errors import ExitCode
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
-from ftwallet.supervisor.events import EventLog
+from ftwallet.supervisor.events import EventLog, now_rfc3339
 from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
 from ftwallet.supervisor.log_files import keep_short
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, Launch, log_path, node_launch
-from ftwallet.supervisor.roles import BACKUP, partner
+from ftwallet.supervisor.promotion import Failover, record, tell, why_not
+from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Slot
 from ftwallet.supervisor.stand_in import StandIn
+from ftwallet.witness.file import FileWitness
 
 T = TypeVar("T")
 
@@ -46,11 +48,15 @@ class Supervisor:
         register: Register,
         listener: socket.socket,
         events: EventLog,
+        witness: FileWitness,
         launch: Callable[[Config, int, str, str], Launch] = node_launch,
     ) -> None:
         now = time.monotonic()
         self.config = config
         self.register = register
+        self.last_failover: Failover | None = None
+        self._witness = witness
+        self._promoting: asyncio.Task[None] | None = None
         self.events = events
         self.started_at = now
         self.service = Service(now)
@@ -93,7 +99,8 @@ class Supervisor:
     def ready(self) -> bool:
         """Whether clients are served: the primary answers heartbeats and says so."""
         run = self.primary.run
-        return run is not None and not run.killed and run.status is not None and run.status.ready
+        leads = run is not None and run.status is not None and run.status.role == PRIMARY  # no backup any more
+        return leads and run is not None and not run.killed and run.status is not None and run.status.ready
 
     @property
     def mode(self) -> str:
@@ -215,7 +222,13 @@ class Supervisor:
 
     def _handle_death(self, slot: Slot, run: int, now: float) -> None:
         if slot.run is not None and slot.run.number == run:
-            self.fleet.bury(slot, now, stopping=self._stopping)
+            self._bury(slot, now)
+
+    def _bury(self, slot: Slot, now: float) -> None:
+        asked = slot.phase is Phase.STOPPING
+        self.fleet.bury(slot, now, stopping=self._stopping)
+        if slot.run is None and slot is self.primary and not asked and not self._stopping:
+            self._replace_primary(slot)
 
     def _handle_decision(self, proposal: Proposal, decision: Decision) -> None:
         self.register = _newer(self.register, decision.register)
@@ -248,7 +261,7 @@ class Supervisor:
         """For systems without pidfds; elsewhere the pidfd has been quicker."""
         for slot in self.slots.values():
             if slot.run is not None and slot.run.child.returncode is not None:
-                self.fleet.bury(slot, now, stopping=self._stopping)
+                self._bury(slot, now)
 
     def _tell_waiters(self) -> None:
         for true, seen in self._waiters:
@@ -259,6 +272,46 @@ class Supervisor:
                     seen.set_result(True)
             except Exception as error:  # it belongs to whoever waits, not to the loop
                 seen.set_exception(error)
+
+    # ---- Promotion
+
+    def _replace_primary(self, dead: Slot) -> None:
+        heir = self.slots[partner(dead.node)]
+        if self.config.on_primary_death != "promote" or self._promoting is not None:
+            return
+        reason = why_not(heir, self.register)
+        if reason is not None:
+            sentence = f"Node {dead.node} is not replaced but started again in place: {reason}"
+            self.events.record("not-promoted", sentence, heir.node, reason=reason)
+            return
+        self._promoting = asyncio.ensure_future(self._promote(dead, heir))
+        self._promoting.add_done_callback(self._promotion_over)
+
+    async def _promote(self, dead: Slot, heir: Slot) -> None:
+        run = heir.run
+        proposal, decision, problem = await record(self._witness, heir, self.register)
+        if decision is None:
+            self.events.record("not-promoted", f"The witness could not record a promotion: {problem}", heir.node)
+            return
+        self.decided(proposal, decision)
+        if not decision.granted or run is None:
+            return
+        cause = dead.ending.sentence if dead.ending and dead.ending.sentence else "it died"
+        self.last_failover = Failover(now_rfc3339(), dead.node, heir.node, cause)
+        status, problem = await tell(run, decision.register)
+        if status is None:
+            # Whatever state it is in, its next start leads in place, as the witness has it on record.
+            self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
+            await self.ask(lambda: self.fleet.signal(heir, signal.SIGKILL, DeathNote.NOT_PROMOTED))
+            return
+        run.role = PRIMARY
+        self._heard(heir.node, run.number, status)
+
+    def _promotion_over(self, task: asyncio.Task[None]) -> None:
+        self._promoting = None
+        self._inputs.put_nowait(Ticked())  # the dead node may be started now
+        if not task.cancelled() and (error := task.exception()):
+            self.events.record("not-promoted", f"The promotion failed: {error}")
 
     # ---- What should be
 
@@ -280,6 +333,8 @@ class Supervisor:
 
     def _start_due(self, slot: Slot, now: float) -> None:
         if slot.phase is not Phase.WAITING or slot.run is not None or now < slot.start_at or self._stopping:
+            return
+        if self._promoting is not None:  # its role is about to be decided
             return
         if slot is self.backup or self._gate_open:
             self.fleet.start(slot, now)
@@ -313,6 +368,8 @@ class Supervisor:
             gap_ms = round(resumed.gap_s * 1000, 1)
             words = "after the start" if resumed.first else f"again, after {gap_ms:.0f} ms without a primary"
             self.events.record("serving", f"Clients are served {words}", self.register.primary, gap_ms=gap_ms)
+            if self.last_failover is not None and self.last_failover.gap_ms is None:
+                self.last_failover = self.last_failover._replace(gap_ms=gap_ms)
         if self.mode and self.mode != self._mode:
             self.events.record(self.mode, _mode_sentence(self.mode), self.register.primary)
         self._mode = self.mode or self._mode

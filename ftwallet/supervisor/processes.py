@@ -20,7 +20,6 @@ from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.platform import ProcessIdentity
 from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
-from ftwallet.supervisor.roles import PRIMARY
 
 NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
 
@@ -109,15 +108,12 @@ _OUR_NODE = (sys.executable, "-P", "-m", "ftwallet", "node")
 
 
 def node_launch(config: Config, http_fd: int, node: str, role: str, program: Sequence[str] = _OUR_NODE) -> Launch:
-    """Return how a node is started; a primary inherits the listening socket `http_fd`."""
+    """Return how a node is started; it inherits the listening socket `http_fd`: a backup may be promoted."""
     arguments = [*program, role, "--node", node]
     arguments += ["--config", str(config.config_file or NO_CONFIG_FILE), "--data-dir", str(config.data_dir)]
     arguments += ["--supervisor-socket", str(config.data_dir / SUPERVISOR_SOCKET), "--parent-pid", str(os.getpid())]
-    descriptors: tuple[int, ...] = ()
-    if role == PRIMARY:
-        arguments += ["--http-fd", str(http_fd)]
-        descriptors = (http_fd,)
-    return Launch(arguments, node_environment(config), log_path(config.data_dir, node), descriptors)
+    arguments += ["--http-fd", str(http_fd)]
+    return Launch(arguments, node_environment(config), log_path(config.data_dir, node), (http_fd,))
 
 
 def node_environment(config: Config) -> dict[str, str]:

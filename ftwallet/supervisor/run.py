@@ -40,7 +40,7 @@ def run(config: Config, on_ground: Callable[[], None], on_running: Callable[[Sup
 async def _supervise(config: Config, ground: Ground, on_running: Callable[[Supervisor], None]) -> ExitCode:
     history = config.data_dir / EVENTS_FILE
     events = EventLog(history, log_path(config.data_dir, SUPERVISOR_LOG), config.log_format)
-    supervisor = Supervisor(config, ground.register, ground.listener, events)
+    supervisor = Supervisor(config, ground.register, ground.listener, events, ground.witness)
     for left_over in ground.ended:
         events.record("left-over-ended", f"A node that outlived its supervisor, pid {left_over.pid}, was ended")
     server = await control.serve(supervisor, ground.witness)

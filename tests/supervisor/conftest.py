@@ -17,7 +17,8 @@ from ftwallet.supervisor.events import Event, EventLog, read_events
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.ports import claim_http
 from ftwallet.supervisor.processes import Launch, node_launch
-from ftwallet.witness.bootstrap import ensure_cluster
+from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
+from ftwallet.witness.file import FileWitness
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
 
@@ -91,7 +92,9 @@ async def cluster(config: Config) -> AsyncIterator[Cluster]:
     (config.data_dir / "logs").mkdir()
     events = EventLog(config.data_dir / "events.jsonl", config.data_dir / "logs" / "supervisor.log")
     listener = claim_http(config)
-    supervisor = Supervisor(config, register, listener, events, fake_launch)
+    supervisor = Supervisor(
+        config, register, listener, events, FileWitness(config.data_dir / CLUSTER_FILE), fake_launch
+    )
     cluster = Cluster(config, supervisor, events)
     yield cluster
     if cluster.running is not None:
