@@ -23,6 +23,7 @@ from ftwallet.replication.effects import (
     Propose,
     ReadBlocks,
     RecordEpoch,
+    RecordRollbacks,
     Send,
     SettleTail,
     Stop,
@@ -57,6 +58,9 @@ class LeadListener(Protocol):
 
     def after_cut(self) -> None:
         """It is cut."""
+
+    def backup_cut(self, operations: bytes) -> None:
+        """The backup has cut these encoded operations, which were never answered."""
 
     def must_stop(self, reason: str, fenced: bool) -> None:
         """This node must not go on."""
@@ -137,7 +141,7 @@ class Lead:
                 return
             self._perform_at_once(effect)
 
-    def _perform_at_once(self, effect: Effect) -> None:
+    def _perform_at_once(self, effect: Effect) -> None:  # noqa: C901  (one case for each effect)
         match effect:
             case Send(message):
                 stream = self._streams.get(message.session)
@@ -153,6 +157,8 @@ class Lead:
                 stream = self._streams.pop(session, None)
                 if stream:
                     stream.end(reason)
+            case RecordRollbacks(operations):
+                self._listener.backup_cut(operations)
             case Became(state, reason):
                 self._listener.became(state, reason)
             case Stop(reason, fenced):

@@ -26,7 +26,7 @@ from ftwallet.node.disk import Disk
 from ftwallet.node.failover import FailoverManager
 from ftwallet.node.lead import Lead
 from ftwallet.node.outage import Outage
-from ftwallet.node.rollbacks import Rollbacks
+from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
 from ftwallet.node.service import PrimaryWalletService, Settings
 from ftwallet.node.storage import Storage
 from ftwallet.node.witness import WitnessPort
@@ -94,7 +94,7 @@ class PrimaryNode:
             min_free_bytes=config.min_free_bytes,
             request_timeout_s=config.request_timeout_s,
         )
-        rollbacks = Rollbacks(config.node_dir(storage.identity.node) / "rollbacks.msgpack")
+        rollbacks = Rollbacks(config.node_dir(storage.identity.node) / ROLLBACKS_FILE)
         return PrimaryWalletService(
             storage.ledger, self._disk, storage.tail, rollbacks, injector, settings, self._applied
         )
@@ -249,6 +249,10 @@ class PrimaryNode:
     def after_cut(self) -> None:
         """It is cut."""
         self._service.after_cut()
+
+    def backup_cut(self, operations: bytes) -> None:
+        """The backup led before us and had these, which were never answered."""
+        self._service.backup_cut(operations)
 
     def must_stop(self, reason: str, fenced: bool) -> None:
         """The protocol says that this node must not go on."""

@@ -22,6 +22,7 @@ from ftwallet.ledger.operations import Operation, decode_operations
 from ftwallet.ledger.outcomes import Transaction
 from ftwallet.ledger.rules import Rules
 from ftwallet.node.disk import Disk
+from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
 from ftwallet.node.storage import rebuild
 from ftwallet.node.tail import Tail
 from ftwallet.node.transaction_log import TransactionLog
@@ -36,7 +37,7 @@ from ftwallet.replication.effects import (
     RecordEpoch,
     Send,
 )
-from ftwallet.replication.messages import Ack, CommitMark, HelloReply, Refusal, ToBackup, ToPrimary
+from ftwallet.replication.messages import Ack, CommitMark, CutReport, HelloReply, Refusal, ToBackup, ToPrimary
 
 
 class BackupReplica:
@@ -57,6 +58,7 @@ class BackupReplica:
         self._disk = disk
         self._tail = tail
         self._node_dir = node_dir
+        self._rollbacks = Rollbacks(node_dir / ROLLBACKS_FILE)
         self._injector = injector
         self._on_applied = on_applied
         self._one_at_a_time = asyncio.Lock()
@@ -115,7 +117,7 @@ class BackupReplica:
                 case RecordEpoch(epoch):
                     await self._disk.record_epoch(epoch)
                 case Send(message):
-                    if isinstance(message, HelloReply | Ack | Refusal):
+                    if isinstance(message, HelloReply | Ack | CutReport | Refusal):
                         replies.append(message)
                 case Align(session, common_lsn, chain):
                     todo.extend(await self._align(session, common_lsn, chain))
@@ -142,11 +144,15 @@ class BackupReplica:
             await self._cut(common_lsn)
         for block in self._tail.take(common_lsn):
             self._execute_operations(block, decode_operations(block.payload))
-        return self.core.aligned(session, common_lsn)
+        return self.core.aligned(session, common_lsn, await self._rollbacks.unreported(self.ledger))
 
     async def _cut(self, lsn: int) -> None:
-        cut = await self._disk.cut(lsn, "the primary does not have it, so it was never answered")
-        for one in (one for block in cut for one in decode_operations(block.payload)):
+        journal = self._disk.journal
+        beyond = await asyncio.to_thread(lambda: list(journal.blocks(lsn + 1)))
+        operations = [one for block in beyond for one in decode_operations(block.payload)]
+        await self._rollbacks.remember(operations)  # before the cut: the primary is told, also after another crash
+        await self._disk.cut(lsn, "the primary does not have it, so it was never answered")
+        for one in operations:
             self._log.warning(f"WAL: Cut PENDING transaction {one.transaction_id}: the primary does not have it")
         if self.ledger.applied_lsn > lsn:
             self.ledger, self._tail = await asyncio.to_thread(rebuild, self._node_dir, self._disk.journal)

@@ -13,7 +13,10 @@ from ftwallet import platform
 from ftwallet.errors import DiskFault
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, Operation, decode_operations, encode_operations, rolled_back
-from ftwallet.ledger.outcomes import Status
+
+ROLLBACKS_FILE = "rollbacks.msgpack"
+_ASKED = (Kind.DEPOSIT, Kind.WITHDRAW, Kind.ROLLED_BACK)
+"""What somebody may ask about again, or had been told of; other records of a node's own are made anew when due."""
 
 
 class Rollbacks:
@@ -24,12 +27,19 @@ class Rollbacks:
 
     async def remember(self, operations: Sequence[Operation]) -> None:
         """Make them durable, beside those that an earlier recovery left. Raises DiskFault."""
-        content = encode_operations([*self._load(), *operations])
+        content = encode_operations([*self._load(), *(one for one in operations if one.kind in _ASKED)])
         await asyncio.to_thread(self._write, content)
 
     def operations(self, ledger: Ledger, time_us: int) -> list[Operation]:
-        """The ROLLED_BACK records still to be written: an id that was executed after all needs none."""
-        return [_record(one, time_us) for one in self._load() if not _executed(ledger, one)]
+        """The ROLLED_BACK records still to be written: an id that the log knows of needs none."""
+        return [rollback_record(one, time_us) for one in self._load() if ledger.find(one.transaction_id) is None]
+
+    async def unreported(self, ledger: Ledger) -> bytes:
+        """Those that no log has yet, encoded, for the primary to put on record; what is known of is forgotten."""
+        unknown = [one for one in self._load() if ledger.find(one.transaction_id) is None]
+        if not unknown:
+            await self.forget()
+        return encode_operations(unknown) if unknown else b""
 
     async def forget(self) -> None:
         """They stand in the log now."""
@@ -50,12 +60,8 @@ class Rollbacks:
             raise DiskFault(f"{self._path} cannot be written: {error.strerror}") from error
 
 
-def _record(one: Operation, time_us: int) -> Operation:
+def rollback_record(one: Operation, time_us: int) -> Operation:
+    """The record that says of a cut operation that it was rolled back."""
     if one.kind in (Kind.DEPOSIT, Kind.WITHDRAW):
         return rolled_back(one.transaction_id, one, time_us)
-    return one  # a record of our own, such as an earlier ROLLED_BACK: it is simply written again
-
-
-def _executed(ledger: Ledger, one: Operation) -> bool:
-    known = ledger.find(one.transaction_id)
-    return known is not None and known.status is Status.COMMITTED
+    return one  # an earlier ROLLED_BACK: it is simply written again

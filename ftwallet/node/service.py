@@ -36,7 +36,7 @@ from ftwallet.ledger.outcomes import Outcome, Status, Transaction
 from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
-from ftwallet.node.rollbacks import Rollbacks
+from ftwallet.node.rollbacks import Rollbacks, rollback_record
 from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
 from ftwallet.node.underway import Body, Pending, Underway, first_difference
@@ -312,6 +312,17 @@ class PrimaryWalletService:
         journal = self._disk.journal
         self._tail.cut(journal.durable_lsn)
         self._chain, self._next_lsn = journal.chain, journal.durable_lsn + 1
+
+    def backup_cut(self, encoded: bytes) -> None:
+        """Put ROLLED_BACK on record for what the backup has cut and this log does not have; nobody waits for it."""
+        operations = [one for one in decode_operations(encoded) if self._is_unknown(one.transaction_id)]
+        for one in operations:
+            self._log.warning(f"WAL: Rolled back transaction {one.transaction_id}: only the backup had it, and cut it")
+        for record in self.append([rollback_record(one, self._now_us()) for one in operations]):
+            record.add_done_callback(lambda done: done.exception())  # told, when the node stops before it is durable
+
+    def _is_unknown(self, transaction_id: str) -> bool:
+        return self._underway.get(transaction_id) is None and self._ledger.find(transaction_id) is None
 
     async def open(self) -> None:
         """The log is settled: put rollbacks and changed rules on record, then serve. Raises Refused."""

@@ -22,6 +22,7 @@ from ftwallet.replication.messages import (
     Begin,
     Blocks,
     CommitMark,
+    CutReport,
     EpochEnd,
     Hello,
     HelloReply,
@@ -71,14 +72,16 @@ class Backup:
             return [EndSession(message.session, "another session has begun since")]
         return self._adopt(message.epoch) + self._in_session(message)
 
-    def aligned(self, session: int, common_lsn: int) -> list[Effect]:
-        """The answer to Align: our log is the primary's up to `common_lsn`, ends there, and is executed."""
+    def aligned(self, session: int, common_lsn: int, cut: bytes = b"") -> list[Effect]:
+        """The answer to Align: our log is the primary's up to `common_lsn`, ends there, and is executed.
+
+        `cut`: encoded operations that were cut, now or in an earlier session, and are not on record yet.
+        """
         self.durable_lsn = common_lsn
         self.history = cut_history(self.history, common_lsn)
-        return [
-            *self._become(BackupState.FOLLOWING, f"following from lsn {common_lsn}"),
-            Send(Ack(session, common_lsn)),
-        ]
+        following = self._become(BackupState.FOLLOWING, f"following from lsn {common_lsn}")
+        report: list[Effect] = [Send(CutReport(session, cut))] if cut else []
+        return [*following, Send(Ack(session, common_lsn)), *report]
 
     def divergent(self, session: int, common_lsn: int) -> list[Effect]:
         """The answer to Align when the hash chains differ: one of the logs is damaged, and nothing may be cut."""

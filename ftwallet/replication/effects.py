@@ -45,6 +45,12 @@ class SettleTail(NamedTuple):
     common_lsn: int
 
 
+class RecordRollbacks(NamedTuple):
+    """Primary: append ROLLED_BACK for those of these encoded operations whose ids it does not have."""
+
+    operations: bytes
+
+
 class Greet(NamedTuple):
     """Primary: look up the chain of our log at `common_lsn` and report `greeted` with it."""
 
@@ -95,6 +101,7 @@ Effect = (
     | Propose
     | Commit
     | SettleTail
+    | RecordRollbacks
     | Greet
     | Align
     | AppendBlocks

@@ -6,7 +6,7 @@ A session is one ordered stream that the primary opens:
     Hello(who I am)                    ->    makes the epoch durable, or refuses an older one
                                        <-    HelloReply(who I am, durable_lsn, history)
     Begin(common_lsn, chain at it)     ->    proves the common prefix by its hash, cuts what goes beyond it
-                                       <-    Ack(durable_lsn)
+                                       <-    Ack(durable_lsn), CutReport(what was cut)
     Blocks, Blocks, ... CommitMark     ->    appends, syncs, executes
                                        <-    Ack(durable_lsn), cumulative
 
@@ -104,6 +104,13 @@ class Ack(NamedTuple):
     durable_lsn: int
 
 
+class CutReport(NamedTuple):
+    """What the backup has cut from its log, never answered: encoded operations, for ROLLED_BACK to go on record."""
+
+    session: int
+    operations: bytes
+
+
 class Refusal(NamedTuple):
     """The backup ends the session. `epoch` is the newest that it has seen; `stale` when the sender's was older."""
 
@@ -114,7 +121,7 @@ class Refusal(NamedTuple):
 
 
 ToBackup = Hello | Begin | Blocks | CommitMark
-ToPrimary = HelloReply | Ack | Refusal
+ToPrimary = HelloReply | Ack | CutReport | Refusal
 
 
 def common_prefix(ours: tuple[EpochEnd, ...], theirs: tuple[EpochEnd, ...]) -> int:

@@ -20,6 +20,7 @@ from ftwallet.replication.effects import (
     Propose,
     ReadBlocks,
     RecordEpoch,
+    RecordRollbacks,
     Send,
     SettleTail,
     Stop,
@@ -29,6 +30,7 @@ from ftwallet.replication.messages import (
     Begin,
     Blocks,
     CommitMark,
+    CutReport,
     EpochEnd,
     Hello,
     HelloReply,
@@ -178,6 +180,8 @@ class Primary:
             return self._acked(session, message.durable_lsn)
         if isinstance(message, HelloReply):
             return self._met(session, message, now)
+        if isinstance(message, CutReport):
+            return [RecordRollbacks(message.operations)]
         return self._refused(message)
 
     def greeted(self, number: int, common_lsn: int, chain: bytes, now: float) -> list[Effect]:

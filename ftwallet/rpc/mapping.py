@@ -9,6 +9,7 @@ from ftwallet.replication.messages import (
     Begin,
     Blocks,
     CommitMark,
+    CutReport,
     EpochEnd,
     Hello,
     HelloReply,
@@ -56,6 +57,8 @@ def to_primary(message: ToPrimary) -> wallet_pb2.ToPrimary:
     wire = wallet_pb2.ToPrimary(session=message.session)
     if isinstance(message, Ack):
         wire.ack.durable_lsn = message.durable_lsn
+    elif isinstance(message, CutReport):
+        wire.cut.operations = message.operations
     elif isinstance(message, Refusal):
         wire.refusal.CopyFrom(wallet_pb2.Refusal(reason=message.reason, stale=message.stale, epoch=message.epoch))
     else:
@@ -75,6 +78,8 @@ def from_backup(wire: wallet_pb2.ToPrimary) -> ToPrimary:
     if body == "hello":
         history = tuple(EpochEnd(end.epoch, end.last_lsn) for end in wire.hello.history)
         return HelloReply(session, _identity_from_wire(getattr(wire.hello, "from")), wire.hello.durable_lsn, history)
+    if body == "cut":
+        return CutReport(session, wire.cut.operations)
     if body == "refusal":
         return Refusal(session, wire.refusal.reason, wire.refusal.stale, wire.refusal.epoch)
     raise PeerViolation("the backup sent a message of a kind that this version does not know")
