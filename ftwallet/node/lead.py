@@ -33,7 +33,7 @@ from ftwallet.replication.primary import Primary
 from ftwallet.replication.register import Decision, Proposal
 from ftwallet.rpc.clients import ReplicationStream
 
-READ_BYTES = 1024 * 1024
+READ_BYTES = 64 * 1024
 """How much of the journal one message takes to a backup that catches up, in bytes."""
 
 

@@ -31,7 +31,7 @@ from ftwallet.node.service import PrimaryWalletService, Settings
 from ftwallet.node.storage import Storage
 from ftwallet.node.witness import WitnessPort
 from ftwallet.replication.messages import EpochEnd, Identity
-from ftwallet.replication.primary import Limits, Primary, Timing
+from ftwallet.replication.primary import Primary, Timing
 from ftwallet.replication.register import Register
 from ftwallet.replication.states import PrimaryState
 from ftwallet.rpc.channels import Health, add_reflection, bind, new_server
@@ -301,5 +301,4 @@ def _new_core(config: Config, storage: Storage, register: Register) -> Primary:
         history=tuple(EpochEnd(*end) for end in journal.history),
         now=asyncio.get_running_loop().time(),
         timing=Timing(ack=config.ack_timeout_s, settle=config.settle_timeout_s),
-        limits=Limits(lag=config.max_batch),
     )

@@ -55,10 +55,15 @@ class Timing(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """`lag`: a backup this few records behind may join. `outstanding`: messages under way to the backup."""
+    """Counts of messages under way to the backup, which acks each.
 
-    lag: int = 2048
+    `outstanding`: at most. `reading`: at most while it catches up from our journal; it syncs every block of them, so few
+    keep its acks timely. `near`: with all that we have sent and no more than these not acked, it may join.
+    """
+
     outstanding: int = 32
+    reading: int = 2
+    near: int = 4
 
 
 class Session:
@@ -300,7 +305,7 @@ class Primary:
 
     def _read_on(self, session: Session) -> list[Effect]:
         behind = session.streaming and session.sent_lsn < self.durable_lsn
-        if not behind or session.reading or not self._may_send(session):
+        if not behind or session.reading or len(session.waiting) >= self._limits.reading:
             return []
         session.reading = True
         return [ReadBlocks(session.number, session.sent_lsn + 1)]
@@ -331,9 +336,10 @@ class Primary:
         return [Commit(reached)]
 
     def _approach(self, session: Session) -> list[Effect]:
-        """Catch up before growing: stop answering alone at a lag of one batch, ask for the join when it is gone."""
+        """Catch up before growing: stop answering alone when little is under way, ask for the join when it is gone."""
         effects: list[Effect] = []
-        if self.state is PrimaryState.SOLO and self.durable_lsn - session.acked_lsn <= self._limits.lag:
+        near = session.sent_lsn == self.durable_lsn and len(session.waiting) <= self._limits.near
+        if self.state is PrimaryState.SOLO and near:
             effects += self._become(PrimaryState.CLOSING_IN, "the backup has nearly caught up")
         if self.state is PrimaryState.CLOSING_IN and session.acked_lsn >= self.commit_lsn:
             effects += self._become(PrimaryState.JOINING, "the backup holds all that was answered alone")

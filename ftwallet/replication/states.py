@@ -27,7 +27,7 @@ PRIMARY_MOVES: dict[tuple[PrimaryState, PrimaryState], str] = {
     (P.SETTLING, P.PAIRED): "what the backup has is rolled forward, the rest is cut",
     (P.PAIRED, P.SHRINKING): "the session broke or an ack is late",
     (P.SHRINKING, P.SOLO): "the witness recorded in_sync = itself",
-    (P.SOLO, P.CLOSING_IN): "the backup lags by no more than one batch",
+    (P.SOLO, P.CLOSING_IN): "the backup has been sent everything and little is under way",
     (P.CLOSING_IN, P.SOLO): "the session broke before the witness was asked",
     (P.CLOSING_IN, P.JOINING): "the backup holds all that was answered alone: ask for the join",
     (P.JOINING, P.PAIRED): "the witness recorded the join",

@@ -204,7 +204,7 @@ class World:
             history=node.history(),
             now=self.now,
             timing=Timing(),
-            limits=Limits(lag=3, outstanding=4),
+            limits=Limits(outstanding=4, reading=2, near=2),
         )
         self.perform(node, node.core.started())
 
