@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+EXIT_FILE = "exit.json"
+"""In a node's directory: the exit code and the sentence of a node that ended by itself."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of `ftwallet-run` (below 70, and 130) and of node processes (from 70 on)."""

@@ -19,7 +19,7 @@ import uvloop
 from ftwallet import platform
 from ftwallet.api.server import open_listener
 from ftwallet.config import Config
-from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
+from ftwallet.errors import EXIT_FILE, BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Corruption
 from ftwallet.journal.identity import Identity, lock_directory, lock_holder
@@ -32,12 +32,10 @@ from ftwallet.node.storage import Storage, open_storage, set_damaged_aside
 from ftwallet.node.witness import WitnessPort, announce_start, open_witness
 from ftwallet.replication.register import ProposalKind, Register
 from ftwallet.rpc.channels import Health, bind, new_server
+from ftwallet.rpc.sockets import NODE_SOCKET, address
 from ftwallet.rpc.v1 import control_pb2_grpc, wallet_pb2
 from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
 from ftwallet.witness.file import FileWitness
-
-CONTROL_SOCKET = "control.sock"
-EXIT_FILE = "exit.json"
 
 
 class Start(NamedTuple):
@@ -84,9 +82,9 @@ async def _live(start: Start, node_dir: Path) -> Outage:
     server = new_server()
     control_pb2_grpc.add_NodeControlServicer_to_server(control, server)
     health = Health(server, [])
-    socket_path = node_dir / CONTROL_SOCKET
+    socket_path = node_dir / NODE_SOCKET
     socket_path.unlink(missing_ok=True)  # of a process that was killed; the directory's lock is ours
-    bind(server, f"unix:{socket_path}")
+    bind(server, address(socket_path))
     await server.start()
     witness = open_witness(start.config.data_dir, start.supervisor_socket)
     try:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.platform import ProcessIdentity
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
 from ftwallet.supervisor.roles import PRIMARY
 
 NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
