@@ -1,16 +1,20 @@
 """The roots of every error: whose fault it was decides what happens next.
 
 A caller's fault is answered, a peer's ends the session, the disk's ends the process. A refused command or start is a
-sentence and an exit code. Nothing else is raised on purpose.
+sentence and an exit code. Beside these only a wallet's `Unavailable` goes from one package to another, and the client,
+which stands alone, has errors of its own.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+EXIT_FILE = "exit.json"
+"""In a node's directory: the exit code and the sentence of a node that ended by itself."""
+
 
 class ExitCode(IntEnum):
-    """Exit codes of `ftwallet-run` (below 70) and of node processes (70 and up)."""
+    """Exit codes of `ftwallet-run` (below 70, and 130) and of node processes (from 70 on)."""
 
     OK = 0
     FAILED = 1

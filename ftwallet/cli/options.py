@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def settings(command: F) -> F:
-    """Add `--config` and `--data-dir`; the command gets a `config: Config`."""
+    """Add `--config` and `--data-dir`; the command asks `load_settings` for what they name."""
 
     def take(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
         context.meta[f"ftwallet.{parameter.name}"] = value

@@ -24,8 +24,8 @@ from ftwallet.errors import ExitCode, Refused
 from ftwallet.lab import processes
 from ftwallet.lab.processes import CpuMeter
 from ftwallet.lab.wrk import Load, Order, run_wrk
+from ftwallet.rpc.sockets import NODE_SOCKET, check_socket_paths, open_blocking_channel
 from ftwallet.rpc.v1 import control_pb2_grpc, wallet_pb2
-from ftwallet.supervisor.channels import NODE_SOCKET, check_socket_paths, open_blocking_channel
 from ftwallet.supervisor.processes import Child, log_path
 
 PRIMARY, BACKUP = "a", "b"

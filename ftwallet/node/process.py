@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from ftwallet import platform
-from ftwallet.errors import BrokenInvariant, DiskFault, Refused
+from ftwallet.errors import EXIT_FILE, BrokenInvariant, DiskFault, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal.identity import lock_directory, lock_holder
 from ftwallet.node import logs
@@ -24,11 +24,9 @@ from ftwallet.node.outage import Outage
 from ftwallet.node.seat import Seat, Start
 from ftwallet.node.witness import open_witness
 from ftwallet.rpc.channels import Health, bind, new_server
+from ftwallet.rpc.sockets import NODE_SOCKET, address
 from ftwallet.rpc.v1 import control_pb2_grpc, wallet_pb2
 from ftwallet.witness.bootstrap import ensure_cluster
-
-CONTROL_SOCKET = "control.sock"
-EXIT_FILE = "exit.json"
 
 
 def run(start: Start) -> int:
@@ -66,9 +64,9 @@ async def _live(start: Start, node_dir: Path) -> Outage:
     server = new_server()
     control_pb2_grpc.add_NodeControlServicer_to_server(control, server)
     health = Health(server, [])
-    socket_path = node_dir / CONTROL_SOCKET
+    socket_path = node_dir / NODE_SOCKET
     socket_path.unlink(missing_ok=True)  # of a process that was killed; the directory's lock is ours
-    bind(server, f"unix:{socket_path}")
+    bind(server, address(socket_path))
     await server.start()
     try:
         await _until_over(seat, control, health, outage)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ftwallet.ledger.operations import Kind, Operation
@@ -118,10 +118,6 @@ class Underway:
         """The node stops: nobody is kept waiting."""
         for pending in list(self._by_id.values()):
             _fail(pending.waiters, pending, sentence)
-
-    def pending_ids(self) -> Iterator[str]:
-        """The ids under way."""
-        return iter(self._by_id)
 
     def _give_up(self, waiter: Waiter) -> None:
         pending = waiter.pending

@@ -10,6 +10,7 @@ from ftwallet.errors import DiskFault, ExitCode, Refused
 from ftwallet.journal.identity import Identity
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.clients import WitnessClient
+from ftwallet.rpc.sockets import address
 from ftwallet.witness.bootstrap import CLUSTER_FILE
 from ftwallet.witness.file import FileWitness
 
@@ -52,7 +53,7 @@ class NearWitness:
 
 def open_witness(data_dir: Path, supervisor_socket: Path | None) -> WitnessPort:
     """The witness of a node: near when no supervisor started it."""
-    return NearWitness(data_dir) if supervisor_socket is None else WitnessClient(f"unix:{supervisor_socket}")
+    return NearWitness(data_dir) if supervisor_socket is None else WitnessClient(address(supervisor_socket))
 
 
 async def announce_start(witness: WitnessPort, kind: ProposalKind, identity: Identity) -> Register:

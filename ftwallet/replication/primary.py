@@ -107,7 +107,6 @@ class Primary:
         self.commit_lsn = commit_lsn  # commit_lsn <= durable_lsn; while both are needed also <= session.acked_lsn
         self.history = history
         self.session: Session | None = None
-        self.refused_epoch = 0
         self._timing = timing or Timing()
         self._limits = limits or Limits()
         self._settle_until = now + self._timing.settle
@@ -283,7 +282,6 @@ class Primary:
         return self._commit() + self._go_on_with(session)
 
     def _refused(self, refusal: Refusal) -> list[Effect]:
-        self.refused_epoch = max(self.refused_epoch, refusal.epoch)
         ended = EndSession(refusal.session, refusal.reason)
         return [ended, *self._lose_session(f"the backup refused: {refusal.reason}")]
 

@@ -12,10 +12,10 @@ import grpc
 
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.journal.identity import lock_holder
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET, check_socket_paths, open_blocking_channel
 from ftwallet.rpc.v1 import control_pb2 as pb
 from ftwallet.rpc.v1.control_pb2_grpc import SupervisorStub
 from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET, check_socket_paths, open_blocking_channel
 from ftwallet.supervisor.order import Order
 
 _STATUS_DEADLINE_S = 5.0

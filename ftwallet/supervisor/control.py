@@ -15,6 +15,7 @@ import grpc
 from ftwallet.errors import DiskFault, PeerViolation, Refused
 from ftwallet.replication.register import Decision
 from ftwallet.rpc.mapping import decision_to_wire, proposal_from_wire
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET, address
 from ftwallet.rpc.v1 import control_pb2 as pb
 from ftwallet.rpc.v1.control_pb2_grpc import (
     SupervisorServicer,
@@ -24,7 +25,6 @@ from ftwallet.rpc.v1.control_pb2_grpc import (
 )
 from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
 from ftwallet.supervisor import commands, documents
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET, address
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.order import Order
 from ftwallet.supervisor.story import Story

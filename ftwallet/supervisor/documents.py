@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
 from ftwallet.supervisor.roles import PRIMARY
 from ftwallet.supervisor.slots import Phase, Slot
 

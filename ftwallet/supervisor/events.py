@@ -115,11 +115,6 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def now_rfc3339() -> str:
-    """Return the wall clock as RFC 3339."""
-    return rfc3339(datetime.now(UTC))
-
-
 def _append(path: Path, line: bytes, *, durable: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -14,10 +14,10 @@ from ftwallet.config import Config
 from ftwallet.errors import ExitCode
 from ftwallet.faults.crash import Crash
 from ftwallet.replication.register import Register
+from ftwallet.rpc.sockets import NODE_SOCKET, open_channel
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor import obituary
-from ftwallet.supervisor.channels import NODE_SOCKET, open_channel
 from ftwallet.supervisor.events import EventLog
 from ftwallet.supervisor.heartbeat import beat
 from ftwallet.supervisor.policy import Death, GiveUp, Limits, Restart, Stay, after_death, describe, signal_name

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ftwallet.errors import EXIT_FILE
 from ftwallet.faults.crash import Crash, forget_crash, read_crash
 
-_EXIT_FILE = "exit.json"
 _LAST_WORDS_BYTES = 4096
 
 
@@ -17,12 +17,12 @@ def forget(node_dir: Path) -> None:
     """Remove what an earlier process left, so that it is not taken for the next one's."""
     with contextlib.suppress(OSError):
         forget_crash(node_dir)
-        (node_dir / _EXIT_FILE).unlink(missing_ok=True)
+        (node_dir / EXIT_FILE).unlink(missing_ok=True)
 
 
 def last_sentence(node_dir: Path) -> str:
     """Return the sentence with which the node ended, empty if it left none."""
-    return str(_read(node_dir / _EXIT_FILE).get("sentence", ""))
+    return str(_read(node_dir / EXIT_FILE).get("sentence", ""))
 
 
 def last_line(log: Path, code: int) -> str:

@@ -1,6 +1,6 @@
 """Child processes: started, watched through a pidfd, signalled through it, and never confused with a stranger.
 
-A child's output goes straight to its log file, never through a pipe that could fill up and block it (FAULTS.md G5).
+A child's output goes straight to its log file, never through a pipe that could fill up and block it (fault G5).
 Children are started from the main thread, which lives as long as the supervisor: the kernel kills them when it ends.
 """
 
@@ -19,10 +19,9 @@ from typing import NamedTuple
 from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.platform import ProcessIdentity
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
 
 NO_CONFIG_FILE = "/dev/null"  # a config.toml that appears later must not give one node other settings than its partner
-
 
 SUPERVISOR_LOG = "supervisor"
 """The name of the supervisor's own log, beside those of nodes `a` and `b`."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
 from ftwallet.supervisor import control
-from ftwallet.supervisor.channels import SUPERVISOR_SOCKET
 from ftwallet.supervisor.events import EVENTS_FILE, EventLog
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path

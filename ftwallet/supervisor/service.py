@@ -21,11 +21,6 @@ class Service:
         self.last_gap_s = 0.0
         self.outages = 0
 
-    @property
-    def serving(self) -> bool:
-        """Whether the primary serves."""
-        return self._down_since is None
-
     def down_s(self, now: float) -> float:
         """Seconds without service, 0 while there is."""
         return 0.0 if self._down_since is None else now - self._down_since

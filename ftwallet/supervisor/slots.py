@@ -46,7 +46,6 @@ class Run:
     status: NodeStatus | None = None
     pulse: Pulse | None = None
     was_up: bool = False
-    up_at: float | None = None
     killed: bool = False  # SIGKILL is on its way
 
     def heard(self, status: NodeStatus, now: float, hung_after_s: float) -> None:
@@ -55,8 +54,7 @@ class Run:
         if self.pulse is None:
             self.pulse = Pulse(hung_after_s, now)
         self.pulse.answered(now)
-        if not self.was_up and status.state in _UP_STATES:
-            self.was_up, self.up_at = True, now
+        self.was_up = self.was_up or status.state in _UP_STATES
 
 
 class DeathNote(StrEnum):

@@ -11,6 +11,7 @@ import contextlib
 import socket
 from http import HTTPStatus
 
+from ftwallet.api.answers import INITIALIZING
 from ftwallet.api.problems import ProblemType, problem
 from ftwallet.api.reply import JSON, framed
 
@@ -63,7 +64,7 @@ class StandIn:
 def answer(head: bytes) -> bytes:
     """Return the whole answer to a request with this head."""
     if head.startswith((b"GET /health ", b"HEAD /health ")):
-        reply = framed(503, JSON, b'{"status":"initializing"}', [(b"retry-after", b"%d" % _RETRY_AFTER_S)])
+        reply = framed(503, JSON, INITIALIZING, [(b"retry-after", b"%d" % _RETRY_AFTER_S)])
     else:
         reply = problem(ProblemType.UNAVAILABLE, _DETAIL, retry_after=_RETRY_AFTER_S)
     status, headers, body = reply

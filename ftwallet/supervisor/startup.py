@@ -17,7 +17,7 @@ from ftwallet.errors import Refused
 from ftwallet.journal.identity import DirectoryLock, lock_directory, lock_holder
 from ftwallet.platform import ProcessIdentity
 from ftwallet.replication.register import Register
-from ftwallet.supervisor.channels import check_socket_paths
+from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor.ports import check_grpc_free, claim_http
 from ftwallet.supervisor.roles import NODES
 from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster

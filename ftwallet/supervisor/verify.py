@@ -25,9 +25,9 @@ from ftwallet.ledger.operations import decode_operations
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
 from ftwallet.replication.register import Register
+from ftwallet.rpc.sockets import NODE_SOCKET, open_blocking_channel, socket_path_problem
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
-from ftwallet.supervisor.channels import NODE_SOCKET, open_blocking_channel, socket_path_problem
 from ftwallet.supervisor.documents import SCHEMA
 from ftwallet.supervisor.roles import NODES
 from ftwallet.witness.bootstrap import CLUSTER_FILE

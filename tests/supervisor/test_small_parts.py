@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ftwallet.errors import Refused
+from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor import obituary
-from ftwallet.supervisor.channels import check_socket_paths
 from ftwallet.supervisor.events import EventLog, read_events
 from ftwallet.supervisor.heartbeat import Pulse
 from ftwallet.supervisor.roles import partner, resolve, role_of

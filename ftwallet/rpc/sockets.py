@@ -1,4 +1,7 @@
-"""gRPC over the unix sockets of one data directory: the supervisor's and each node's."""
+"""The unix sockets of one data directory, the supervisor's and each node's, and channels to them.
+
+`channels.py` has the servers, and the channels that stay open as long as their process.
+"""
 
 from __future__ import annotations
 
