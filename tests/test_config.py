@@ -104,10 +104,7 @@ def test_config_is_frozen() -> None:
         ('data_dir = ""', "a directory of its own is needed"),
         ('http_host = ""', "allowed is a host name or an address"),
         ('log_level = "loud"', 'allowed is one of "debug", "info", "warning", "error"'),
-        (
-            'on_primary_death = "promote"',
-            'promotion of the backup is not built yet; allowed is only "restart"',
-        ),
+        ('on_primary_death = "vote"', 'allowed is one of "promote", "restart"'),
         ("http_port = 50051", "must be different ports"),
         ("ack_timeout_s = 9.0", "ack_timeout_s must not be above request_timeout_s (they are 9.0 and 5.0)"),
         ("max_batch = 30000", "max_batch must not be above max_queue"),
@@ -133,7 +130,7 @@ def test_every_wrong_key_is_named_at_once() -> None:
         ("FTWALLET_HTTP_PORT", "x", "environment variable FTWALLET_HTTP_PORT = 'x' is not allowed"),
         ("FTWALLET_HTTP_PORT", "", "environment variable FTWALLET_HTTP_PORT = '' is not allowed"),
         ("FTWALLET_HTTP_PROT", "1", "environment variable FTWALLET_HTTP_PROT: unknown key 'http_prot'"),
-        ("FTWALLET_ON_PRIMARY_DEATH", "promote", "not built yet"),
+        ("FTWALLET_ON_PRIMARY_DEATH", "vote", 'allowed is one of "promote", "restart"'),
     ],
 )
 def test_what_is_wrong_in_the_environment_is_named(

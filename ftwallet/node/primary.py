@@ -96,7 +96,14 @@ class PrimaryNode:
         )
         rollbacks = Rollbacks(config.node_dir(storage.identity.node) / ROLLBACKS_FILE)
         return PrimaryWalletService(
-            storage.ledger, self._disk, storage.tail, rollbacks, injector, settings, self._applied
+            storage.ledger,
+            self._disk,
+            storage.tail,
+            rollbacks,
+            injector,
+            settings,
+            self._applied,
+            storage.newest_time_us(),
         )
 
     # ---- Life

@@ -75,6 +75,7 @@ class PrimaryWalletService:
         injector: Injector,
         settings: Settings,
         on_applied: Callable[[Block], None],
+        newest_time_us: int,
     ) -> None:
         self._ledger = ledger
         self._disk = disk
@@ -97,7 +98,7 @@ class PrimaryWalletService:
         self._commit_lsn = ledger.applied_lsn
         self._marked_lsn = disk.journal.commit_lsn
         self._committed_at = 0.0
-        self._last_time_us = 0
+        self._last_time_us = newest_time_us
         self._log = structlog.get_logger()
         self._recorded = TransactionLog("WAL: Recorded PENDING transaction", "WAL: Recorded PENDING transactions")
         self._committed = TransactionLog("WAL: Committed transaction", "WAL: Committed transactions")
@@ -382,7 +383,7 @@ class PrimaryWalletService:
         self._work.set()
 
     def _now_us(self) -> int:
-        """Microseconds since 1970 UTC, never going back while this process lives."""
+        """Microseconds since 1970 UTC, never before what the log has already, also with a clock that was set back."""
         self._last_time_us = max(self._last_time_us, time.time_ns() // 1000)
         return self._last_time_us
 

@@ -31,6 +31,11 @@ class Storage(NamedTuple):
     tail: Tail
     checkpoint_lsn: int
 
+    def newest_time_us(self) -> int:
+        """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it."""
+        newest = self.journal.read(self.journal.durable_lsn, 1) if self.journal.durable_lsn else []
+        return max((one.time_us for block in newest for one in decode_operations(block.payload)), default=0)
+
 
 def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = False) -> Storage:
     """Open a node's directory and bring its ledger to the commit.

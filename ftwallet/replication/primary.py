@@ -57,8 +57,8 @@ class Timing(NamedTuple):
 class Limits(NamedTuple):
     """Counts of messages under way to the backup, which acks each.
 
-    `outstanding`: at most. `reading`: at most while it catches up from our journal; it syncs every block of them, so few
-    keep its acks timely. `near`: with all that we have sent and no more than these not acked, it may join.
+    `outstanding`: at most. `reading`: at most while it catches up from our journal; it syncs every block of them, so
+    few keep its acks timely. `near`: with all that we have sent and no more than these not acked, it may join.
     """
 
     outstanding: int = 32

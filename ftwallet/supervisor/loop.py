@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from ftwallet.config import Config
 from ftwallet.errors import ExitCode
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
-from ftwallet.supervisor.events import EventLog, now_rfc3339
+from ftwallet.supervisor.events import EventLog, rfc3339
 from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
 from ftwallet.supervisor.log_files import keep_short
@@ -297,7 +298,7 @@ class Supervisor:
         if not decision.granted or run is None:
             return
         cause = dead.ending.sentence if dead.ending and dead.ending.sentence else "it died"
-        self.last_failover = Failover(now_rfc3339(), dead.node, heir.node, cause)
+        self.last_failover = Failover(rfc3339(datetime.now(UTC)), dead.node, heir.node, cause)
         status, problem = await tell(run, decision.register)
         if status is None:
             # Whatever state it is in, its next start leads in place, as the witness has it on record.
