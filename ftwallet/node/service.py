@@ -26,20 +26,21 @@ from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, encode_block
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import (
+    Body,
     Kind,
     Operation,
     decode_operations,
     encode_operations,
     operation,
 )
-from ftwallet.ledger.outcomes import Outcome, Status, Transaction
+from ftwallet.ledger.outcomes import Outcome, Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
-from ftwallet.node.underway import Body, Pending, Underway, first_difference
+from ftwallet.node.underway import Pending, Underway
 from ftwallet.wallet import Answer, Unavailable
 
 MAX_INFLIGHT_BLOCKS = 2
