@@ -95,8 +95,9 @@ class Underway:
                 self._give_up(waiter)
 
     def fail_all(self, sentence: str) -> None:
-        """The node stops: nobody is kept waiting."""
+        """The node stops: nobody is kept waiting, and what has no place in the log yet never gets one."""
         for pending in list(self._by_id.values()):
+            pending.given_up = not pending.lsn
             _fail(pending.waiters, pending, sentence)
 
     def _give_up(self, waiter: Waiter) -> None:
