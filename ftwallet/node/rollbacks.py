@@ -28,8 +28,12 @@ class Rollbacks:
         await asyncio.to_thread(self._write, content)
 
     def operations(self, ledger: Ledger, time_us: int) -> list[Operation]:
-        """The ROLLED_BACK records still to be written: an id that was executed after all needs none."""
-        return [_record(one, time_us) for one in self._load() if not _executed(ledger, one)]
+        """The records still to be written: an id that was executed after all needs none.
+
+        Rules come from the configuration at every start; those of an earlier one must not return over it.
+        """
+        cut = (one for one in self._load() if one.kind != Kind.CHANGED_RULES)
+        return [_record(one, time_us) for one in cut if not _executed(ledger, one)]
 
     async def forget(self) -> None:
         """They stand in the log now."""
