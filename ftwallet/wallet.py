@@ -6,9 +6,9 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from ftwallet.ledger.ledger import Rules
     from ftwallet.ledger.operations import Kind
     from ftwallet.ledger.outcomes import Transaction
+    from ftwallet.ledger.rules import Rules
 
 
 class Answer(NamedTuple):

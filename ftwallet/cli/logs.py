@@ -12,8 +12,8 @@ from ftwallet.cli.tail import Growing, merged, printer
 from ftwallet.cli.terminal import say_json
 from ftwallet.errors import Refused
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
-from ftwallet.supervisor.roles import NODES, ROLES, resolve, role_of
-from ftwallet.witness.bootstrap import CLUSTER_FILE
+from ftwallet.supervisor.roles import ROLES, resolve, role_of
+from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES
 from ftwallet.witness.file import FileWitness
 
 _LOOK_EVERY_S = 0.1

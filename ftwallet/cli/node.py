@@ -9,10 +9,10 @@ import rich_click as click
 from ftwallet.cli.options import load_settings, settings
 from ftwallet.node.process import run
 from ftwallet.node.seat import Start
-from ftwallet.supervisor.roles import NODES, PRIMARY, partner
-from ftwallet.witness.bootstrap import ensure_cluster
+from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
+from ftwallet.witness.bootstrap import NODES, ensure_cluster
 
-_ROLES = ("primary", "backup")
+_ROLES = (PRIMARY, BACKUP)
 
 
 @click.command()

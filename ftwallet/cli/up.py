@@ -18,9 +18,9 @@ from ftwallet.supervisor.client import NoSupervisor, SupervisorClient
 from ftwallet.supervisor.documents import http_url
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
-from ftwallet.supervisor.roles import NODES
 from ftwallet.supervisor.run import run
 from ftwallet.supervisor.startup import AlreadyRunning
+from ftwallet.witness.bootstrap import NODES
 
 _ANSWERS_WITHIN_S = 3.0  # of a supervisor that has the data directory and may be starting still
 

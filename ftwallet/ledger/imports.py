@@ -7,21 +7,13 @@ late retry is not run again.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from ftwallet.ledger.operations import Kind, Operation, operation
+from ftwallet.ledger.operations import Body, Kind, Operation, operation
 from ftwallet.ledger.outcomes import OutcomeCode
-
-
-class Body(NamedTuple):
-    """What a transaction asked: a deposit or a withdrawal of `amount` minor units."""
-
-    kind: Kind
-    account_id: str
-    amount: int
 
 
 class ImportedOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

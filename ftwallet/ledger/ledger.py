@@ -20,8 +20,6 @@ from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, u
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
 from ftwallet.ledger.state import WORLD_NUMBER, MemoryState, Standing, State
 
-__all__ = ["CheckpointState", "Ledger", "Rules"]
-
 _DIGEST_BYTES: Final = 32
 _OK: Final = OutcomeCode.OK
 _INSUFFICIENT: Final = Outcome(OutcomeCode.INSUFFICIENT_BALANCE)
@@ -206,21 +204,6 @@ class Ledger:
         """Balance in minor units, `@world` included; None when there is no such account."""
         number = self._numbers.get(account_id)
         return None if number is None else self._balances[number]
-
-    @staticmethod
-    def first_difference(transaction: Transaction, operation: Operation) -> str | None:
-        """Name of the first field in which an operation differs from what its id was used for, or None.
-
-        A body that is not known differs from none, and so does one that was rolled back: it was never
-        answered.
-        """
-        if transaction.kind is None or transaction.status is Status.ROLLED_BACK:
-            return None
-        if transaction.kind != operation.kind:
-            return "type"
-        if transaction.account_id != operation.account_id:
-            return "account_id"
-        return None if transaction.amount == operation.amount else "amount"
 
     def check(self) -> None:
         """Raise BrokenInvariant unless all balances add up to zero and none but `@world`'s is negative."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,14 @@ class Kind(IntEnum):
     IMPORTED_BALANCE = 4
     IMPORTED_TRANSACTION = 5
     CHANGED_RULES = 6
+
+
+class Body(NamedTuple):
+    """What a transaction asks, beside its id: a deposit or a withdrawal of `amount` minor units."""
+
+    kind: Kind
+    account_id: str
+    amount: int
 
 
 class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

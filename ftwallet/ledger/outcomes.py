@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ftwallet.ledger.money import format_amount
-from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.operations import Body, Kind
 
 
 class OutcomeCode(IntEnum):
@@ -73,6 +73,17 @@ class Transaction(NamedTuple):
         return self.status is Status.COMMITTED and self.code == OutcomeCode.OK
 
 
+def first_difference(transaction: Transaction, body: Body) -> str | None:
+    """Name of the first parameter in which `body` differs from what the id was used for, or None.
+
+    A body that is not known differs from none, and so does one that was rolled back: it was never answered.
+    """
+    if transaction.kind is None or transaction.status is Status.ROLLED_BACK:
+        return None
+    recorded = (transaction.kind, transaction.account_id, transaction.amount)
+    return next((name for name, was, now in zip(_PARAMETERS, recorded, body, strict=True) if was != now), None)
+
+
 def message(kind: Kind | None, code: OutcomeCode, amount: int | None, exponent: int, limit: int | None = None) -> str:
     """The sentence of an outcome; `amount` and `limit` in minor units, written with `exponent` decimals."""
     if code == OutcomeCode.BALANCE_OVER_LIMIT and limit is not None:
@@ -84,6 +95,8 @@ def message(kind: Kind | None, code: OutcomeCode, amount: int | None, exponent: 
         return "Done"
     return f"{verb} {format_amount(amount, exponent)}"
 
+
+_PARAMETERS: Final = ("type", "account_id", "amount")
 
 _DONE: Final[dict[Kind | None, str]] = {
     Kind.DEPOSIT: "Deposited",

@@ -185,6 +185,13 @@ class _Watched:
         return self._replica.applied_lsn
 
     async def handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
+        # gRPC cancels a handler when its stream ends. What is on its way to the disk must be taken in all the same, or
+        # the next session would be told of an epoch that is not durable yet, and of a log that has gone on meanwhile.
+        handling = asyncio.ensure_future(self._handle(message))
+        handling.add_done_callback(_seen)
+        return await asyncio.shield(handling)
+
+    async def _handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
         try:
             return await self._replica.handle(message)
         except (DiskFault, BrokenInvariant) as error:
@@ -193,3 +200,9 @@ class _Watched:
 
     async def session_ended(self, session: int, reason: str) -> None:
         await self._replica.session_ended(session, reason)
+
+
+def _seen(handling: asyncio.Future[tuple[list[ToPrimary], bool]]) -> None:
+    """Nobody waits for it when its stream has ended: what had to be told of its error has been."""
+    if not handling.cancelled():
+        handling.exception()

@@ -1,7 +1,8 @@
 """The disk of a node, off the event loop: a stalled disk stalls neither heartbeats nor reads.
 
 Appends, marks, cuts and the identity's epoch go through one thread, in the order asked; reads of old blocks have their
-own, so that a backup that catches up does not wait for the appends, nor they for it.
+own, so that a backup that catches up does not wait for the appends, nor they for it; and so has long work, for which
+neither of them waits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Disk:
         self.identity = identity
         self._writer = ThreadPoolExecutor(1, "disk-writer")
         self._reader = ThreadPoolExecutor(1, "disk-reader")
+        self._background = ThreadPoolExecutor(1, "disk-background")
 
     async def append(self, block: Block) -> None:
         """Append one block; durable when this returns."""
@@ -60,8 +62,8 @@ class Disk:
         return await self._run(self._reader, self.journal.chain_at, lsn)
 
     async def in_background(self, work: Callable[[], Returned]) -> Returned:
-        """Run long work (writing a checkpoint) on the reader's thread."""
-        return await self._run(self._reader, work)
+        """Run long work (writing a checkpoint), one piece at a time."""
+        return await self._run(self._background, work)
 
     def close(self) -> None:
         """Wait for what is under way, then close the journal."""
@@ -72,6 +74,7 @@ class Disk:
         """Wait for what is under way, and leave the journal open for somebody else."""
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
+        self._background.shutdown(wait=True)
 
     def _append_each(self, blocks: Sequence[Block]) -> None:
         for block in blocks:

@@ -1,7 +1,7 @@
 """The primary's shell around the pure protocol: performs its effects in order and reports back with events.
 
-Effects that touch the disk hold back those behind them, so that, say, an epoch is durable before anything is sent in
-it; all others are done on the spot, because answers wait for them.
+Effects that change the disk hold back those behind them, so that, say, an epoch is durable before anything is sent in
+it; all others are done on the spot, because answers wait for them. What is only read is reported when it has been.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Lead:
     def _drain(self) -> None:
         while self._effects:
             effect = self._effects.popleft()
-            if isinstance(effect, RecordEpoch | SettleTail | Greet):
+            if isinstance(effect, RecordEpoch | SettleTail):
                 self._blocked = True
                 self._spawn(self._perform_slowly(effect))
                 return
@@ -151,12 +151,12 @@ class Lead:
                 self._listener.committed(lsn)
             case ReadBlocks(session, from_lsn):
                 self._spawn(self._read_blocks(session, from_lsn))
+            case Greet(session, common_lsn):
+                self._spawn(self._greet(session, common_lsn))
             case Propose(proposal):
                 self._spawn(self._propose(proposal))
             case EndSession(session, reason):
-                stream = self._streams.pop(session, None)
-                if stream:
-                    stream.end(reason)
+                self._end_session(session, reason)
             case RecordRollbacks(operations):
                 self._listener.backup_cut(operations)
             case Became(state, reason):
@@ -164,16 +164,18 @@ class Lead:
             case Stop(reason, fenced):
                 self._listener.must_stop(reason, fenced)
 
-    async def _perform_slowly(self, effect: RecordEpoch | SettleTail | Greet) -> None:
+    def _end_session(self, session: int, reason: str) -> None:
+        stream = self._streams.pop(session, None)
+        if stream:
+            stream.end(reason)
+
+    async def _perform_slowly(self, effect: RecordEpoch | SettleTail) -> None:
         match effect:
             case RecordEpoch(epoch):
                 await self._disk.record_epoch(epoch)
                 reported: list[Effect] = []
             case SettleTail(common_lsn):
                 reported = await self._settle(common_lsn)
-            case Greet(session, common_lsn):
-                chain = await self._disk.chain_at(common_lsn)
-                reported = self.core.greeted(session, common_lsn, chain, time.monotonic())
         self._blocked = False
         self._perform(reported)
 
@@ -183,6 +185,10 @@ class Lead:
             await self._disk.cut(common_lsn, "the backup in sync never had it, so it was never answered")
             self._listener.after_cut()
         return self.core.tail_settled(common_lsn)
+
+    async def _greet(self, session: int, common_lsn: int) -> None:
+        chain = await self._disk.chain_at(common_lsn)
+        self._perform(self.core.greeted(session, common_lsn, chain, time.monotonic()))
 
     async def _read_blocks(self, session: int, from_lsn: int) -> None:
         blocks = await self._disk.read(from_lsn, READ_BYTES)

@@ -149,6 +149,7 @@ class PrimaryNode:
         self._spawn(self._http.serve(sockets=[self._http_socket]))
         self._spawn(self._service.run())
         self._spawn(self._tick())
+        self._spawn(self._keep_house())
         self._lead.start()
         failover = FailoverManager(
             self._client,
@@ -273,18 +274,27 @@ class PrimaryNode:
 
     async def _open(self) -> None:
         await self._service.open()
-        await self._health.serve()
+        if self._service.opened:  # else an earlier change of state has begun it, and says so when it is over
+            await self._health.serve()
 
     def _applied(self, block: Block) -> None:
         self._checkpointer.applied(block)
 
     async def _tick(self) -> None:
+        """The clock of the protocol and of those who wait: it goes on while a disk stalls."""
         while True:
             for _ in range(_TICKS_A_SECOND):
                 self._lead.tick()
-                await self._service.tick()
+                self._service.tick()
                 await asyncio.sleep(_TICK_S)
             self._service.watch_disk()
+
+    async def _keep_house(self) -> None:
+        """What waits for the disk, and is waited for by nobody."""
+        while True:
+            for _ in range(_TICKS_A_SECOND):
+                await self._service.mark_when_idle()
+                await asyncio.sleep(_TICK_S)
             await self._checkpointer.tick(self._core.commit_lsn)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

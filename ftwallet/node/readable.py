@@ -25,10 +25,10 @@ from ftwallet import platform
 from ftwallet.api.answers import transaction_body
 from ftwallet.errors import ClientError, DiskFault
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
-from ftwallet.ledger.imports import Body, imported_balance, imported_transaction
+from ftwallet.ledger.imports import imported_balance, imported_transaction
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.money import AmountError, format_amount, parse_amount
-from ftwallet.ledger.operations import Kind, Operation, rolled_back
+from ftwallet.ledger.operations import Body, Kind, Operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.ledger.rules import Rules
 

@@ -26,20 +26,21 @@ from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, encode_block
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import (
+    Body,
     Kind,
     Operation,
     decode_operations,
     encode_operations,
     operation,
 )
-from ftwallet.ledger.outcomes import Outcome, Status, Transaction
+from ftwallet.ledger.outcomes import Outcome, Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.rollbacks import Rollbacks, rollback_record
 from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
-from ftwallet.node.underway import Body, Pending, Underway, first_difference
+from ftwallet.node.underway import Pending, Underway
 from ftwallet.wallet import Answer, Unavailable
 
 MAX_INFLIGHT_BLOCKS = 2
@@ -342,13 +343,16 @@ class PrimaryWalletService:
 
     # ---- Housekeeping
 
-    async def tick(self) -> None:
-        """Every 50 ms or so: time-outs, the mark of an idle log, the disk's room."""
-        now = time.monotonic()
-        self._underway.expire(now)
+    def tick(self) -> None:
+        """Every 50 ms or so: time-outs. It waits for no disk, or nobody would be answered while one stalls."""
+        self._underway.expire(time.monotonic())
         if self._queue:
             self._work.set()
-        idle = not self._inflight and not self._queue and now - self._committed_at > _IDLE_MARK_AFTER_S
+
+    async def mark_when_idle(self) -> None:
+        """Put on record how far the commit has come, when no block will carry it. Raises DiskFault."""
+        quiet = time.monotonic() - self._committed_at > _IDLE_MARK_AFTER_S
+        idle = quiet and not self._inflight and not self._queue
         if idle and self._commit_lsn > self._marked_lsn and self._lead and self._lead.core.answering:
             self._marked_lsn = self._commit_lsn
             self._lead.idle_mark()

@@ -9,30 +9,10 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from ftwallet.ledger.operations import Kind, Operation
-from ftwallet.ledger.outcomes import Transaction
+from ftwallet.ledger.operations import Body, Kind, Operation
+from ftwallet.ledger.outcomes import Transaction, first_difference
 from ftwallet.wallet import Answer, Unavailable
-
-FIELDS = ("type", "account_id", "amount")
-"""A request's parameters in the order in which a difference is named."""
-
-
-class Body(NamedTuple):
-    """What a request asks, beside its id; the amount in minor units."""
-
-    kind: Kind
-    account_id: str
-    amount: int
-
-
-def first_difference(transaction: Transaction, body: Body) -> str | None:
-    """Name the first parameter in which `body` differs from what the id was used for; an unknown body is the same."""
-    if transaction.kind is None:
-        return None
-    recorded = (transaction.kind, transaction.account_id, transaction.amount)
-    return next((name for name, was, now in zip(FIELDS, recorded, body, strict=True) if was != now), None)
 
 
 class Waiter:
@@ -115,8 +95,9 @@ class Underway:
                 self._give_up(waiter)
 
     def fail_all(self, sentence: str) -> None:
-        """The node stops: nobody is kept waiting."""
+        """The node stops: nobody is kept waiting, and what has no place in the log yet never gets one."""
         for pending in list(self._by_id.values()):
+            pending.given_up = not pending.lsn
             _fail(pending.waiters, pending, sentence)
 
     def _give_up(self, waiter: Waiter) -> None:

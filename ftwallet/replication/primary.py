@@ -111,6 +111,7 @@ class Primary:
         self._limits = limits or Limits()
         self._settle_until = now + self._timing.settle
         self._ask_again_at: float | None = None
+        self._settling_with = 0  # the session whose backup has told the log that the tail is settled by
         alone = self.in_sync == {identity.node: identity.incarnation}
         self.state = PrimaryState.SOLO if alone else PrimaryState.RECOVERING
         self.reason = (
@@ -204,7 +205,7 @@ class Primary:
         effects = self._become(PrimaryState.PAIRED, f"settled with the backup at lsn {common_lsn}")
         self.commit_lsn = max(self.commit_lsn, common_lsn)
         effects.append(Commit(self.commit_lsn))
-        if self.session is None:
+        if self.session is None or self.session.number != self._settling_with:  # who came since has been greeted
             return effects + self._shrink("the backup went away while the tail was settled")
         return [*effects, Greet(self.session.number, common_lsn)]
 
@@ -266,6 +267,7 @@ class Primary:
                 f"{reply.durable_lsn}, the commit had come to lsn {self.commit_lsn}"
             )
             return [*shrunk, Greet(session.number, common)]
+        self._settling_with = session.number
         return [
             *self._become(PrimaryState.SETTLING, f"both logs are the same up to lsn {common}"),
             SettleTail(common),

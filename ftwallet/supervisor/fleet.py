@@ -23,8 +23,9 @@ from ftwallet.supervisor.heartbeat import beat
 from ftwallet.supervisor.policy import Death, GiveUp, Limits, Restart, Stay, after_death, describe, signal_name
 from ftwallet.supervisor.ports import taken_sentence
 from ftwallet.supervisor.processes import Child, Launch, log_path
-from ftwallet.supervisor.roles import NODES, PRIMARY, role_of
+from ftwallet.supervisor.roles import PRIMARY, role_of
 from ftwallet.supervisor.slots import DeathNote, Ending, Phase, Run, Slot
+from ftwallet.witness.bootstrap import NODES
 
 _IMPATIENT_PAUSE_S = 0.03  # between heartbeats of a node that does not serve yet: clients are waiting for it
 _SAMPLES = 64

@@ -9,7 +9,7 @@ from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.errors import Refused
 
-_BACKLOG = 2048  # clients that connect while a primary restarts wait here instead of being refused
+BACKLOG = 2048  # clients that connect while a primary restarts wait here instead of being refused
 
 
 def claim_http(config: Config) -> socket.socket:
@@ -44,7 +44,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ftwallet.errors import Refused
+from ftwallet.witness.bootstrap import NODES
 
-NODES = ("a", "b")
 PRIMARY = "primary"
 BACKUP = "backup"
 ROLES = (PRIMARY, BACKUP, *NODES)

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from ftwallet.api.answers import INITIALIZING
 from ftwallet.api.problems import ProblemType, problem
 from ftwallet.api.reply import JSON, framed
+from ftwallet.supervisor.ports import BACKLOG
 
 _RETRY_AFTER_S = 1
 _REQUEST_DEADLINE_S = 2.0  # for a client to have sent its request; it is answered anyway
@@ -38,7 +39,10 @@ class StandIn:
     async def begin(self) -> None:
         """Start to accept; again does nothing."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, sock=self._listener.dup(), limit=_LONGEST_HEAD)
+            # The backlog is the socket's own, and so the next primary's too: it must not shrink to asyncio's default.
+            self._server = await asyncio.start_server(
+                self._serve, sock=self._listener.dup(), limit=_LONGEST_HEAD, backlog=BACKLOG
+            )
 
     def end(self) -> None:
         """Stop to accept, at once; those that were accepted are answered still."""

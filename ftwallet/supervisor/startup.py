@@ -19,8 +19,7 @@ from ftwallet.platform import ProcessIdentity
 from ftwallet.replication.register import Register
 from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor.ports import check_grpc_free, claim_http
-from ftwallet.supervisor.roles import NODES
-from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
+from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES, ensure_cluster
 from ftwallet.witness.file import FileWitness
 
 _LEFT_OVER_S = 5.0

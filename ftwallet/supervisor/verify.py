@@ -29,8 +29,7 @@ from ftwallet.rpc.sockets import NODE_SOCKET, open_blocking_channel, socket_path
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
 from ftwallet.supervisor.documents import SCHEMA
-from ftwallet.supervisor.roles import NODES
-from ftwallet.witness.bootstrap import CLUSTER_FILE
+from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES
 from ftwallet.witness.file import FileWitness
 
 _ANSWER_WITHIN_S = 1.0

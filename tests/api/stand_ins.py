@@ -10,8 +10,8 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Scope
 
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, operation
-from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+from ftwallet.ledger.operations import Body, Kind, Operation, operation
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
 from ftwallet.wallet import Answer
@@ -53,7 +53,7 @@ class MemoryWallet:
             self.apply(asked)
             found = self.ledger.find(transaction_id)
         assert found is not None
-        return Answer(found, replayed, self.mode, self.ledger.first_difference(found, asked))
+        return Answer(found, replayed, self.mode, first_difference(found, Body(kind, account_id, amount)))
 
     def apply(self, *operations: Operation) -> None:
         self.ledger.apply(self.applied_lsn + 1, self.epoch, operations)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftwallet.ledger.ledger import Ledger, Rules
+from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, Operation, decode_operations, encode_operations, operation, rolled_back
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status
+from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import WORLD, MemoryState
 
 RULES = Rules(2, 2**70, 2**70)

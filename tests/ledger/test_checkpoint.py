@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.chunks import AccountsChunk, HeadChunk, TransactionsChunk, decode_chunk, encode_chunk
-from ftwallet.ledger.ledger import Ledger, Rules
+from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, Operation, operation, rolled_back
-from ftwallet.ledger.rules import changed_rules
+from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.ledger.state import MemoryState
 
 RULES = Rules(2, 2**128 - 1, 2**128 - 1)

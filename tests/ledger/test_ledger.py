@@ -8,11 +8,11 @@ from itertools import count
 import pytest
 
 from ftwallet.errors import BrokenInvariant
-from ftwallet.ledger.imports import Body, imported_balance, imported_transaction
-from ftwallet.ledger.ledger import Ledger, Rules
-from ftwallet.ledger.operations import Kind, Operation, operation, rolled_back
-from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, message
-from ftwallet.ledger.rules import changed_rules
+from ftwallet.ledger.imports import imported_balance, imported_transaction
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import Body, Kind, Operation, operation, rolled_back
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, first_difference, message
+from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.ledger.state import WORLD, MemoryState
 
 NOW = 1_795_000_000_000_000
@@ -201,19 +201,19 @@ def test_an_import_without_a_body_matches_by_id_alone(ledger: Ledger) -> None:
     run(ledger, imported_transaction("old", OutcomeCode.REFUSED_BEFORE_IMPORT, NOW))
     found = remembered(ledger, "old")
     assert (found.kind, found.account_id, found.amount, found.success) == (None, None, None, False)
-    assert ledger.first_difference(found, deposit("anyone", 1, "old")) is None
+    assert first_difference(found, Body(Kind.DEPOSIT, "anyone", 1)) is None
 
 
 def test_the_first_field_that_differs_is_named(ledger: Ledger) -> None:
     run(ledger, deposit("a", 5, "mine"))
     found = remembered(ledger, "mine")
-    assert ledger.first_difference(found, deposit("a", 5, "mine")) is None
-    assert ledger.first_difference(found, withdraw("b", 6, "mine")) == "type"
-    assert ledger.first_difference(found, deposit("b", 6, "mine")) == "account_id"
-    assert ledger.first_difference(found, deposit("a", 6, "mine")) == "amount"
+    assert first_difference(found, Body(Kind.DEPOSIT, "a", 5)) is None
+    assert first_difference(found, Body(Kind.WITHDRAW, "b", 6)) == "type"
+    assert first_difference(found, Body(Kind.DEPOSIT, "b", 6)) == "account_id"
+    assert first_difference(found, Body(Kind.DEPOSIT, "a", 6)) == "amount"
     run(ledger, rolled_back("gone", deposit("a", 5, "gone"), NOW))
     gone = remembered(ledger, "gone")
-    assert ledger.first_difference(gone, withdraw("b", 6, "gone")) is None
+    assert first_difference(gone, Body(Kind.WITHDRAW, "b", 6)) is None
 
 
 def test_rules_change_by_the_log_and_old_refusals_keep_their_limit(ledger: Ledger) -> None:

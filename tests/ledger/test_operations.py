@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftwallet.ledger.imports import Body, imported_balance, imported_outcome, imported_transaction
+from ftwallet.ledger.imports import imported_balance, imported_outcome, imported_transaction
 from ftwallet.ledger.money import MAX_STORED
 from ftwallet.ledger.operations import (
+    Body,
     Kind,
     Operation,
     decode_operations,

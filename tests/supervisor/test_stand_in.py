@@ -3,10 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 
+from ftwallet.supervisor.ports import BACKLOG
 from ftwallet.supervisor.stand_in import StandIn
 
 
@@ -75,3 +78,18 @@ async def test_after_its_end_the_next_primary_gets_the_connections(listener: soc
     await stand_in.begin()
     await ask(listener, b"GET / HTTP/1.1\r\n\r\n")
     stand_in.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the length of the queue")
+async def test_it_leaves_the_queue_of_waiting_connections_as_long_as_it_was(listener: socket.socket) -> None:
+    listener.listen(BACKLOG)
+    before = _longest_queue(listener)
+    stand_in = StandIn(listener)
+    await stand_in.begin()
+    stand_in.end()
+    assert _longest_queue(listener) == before > 100
+
+
+def _longest_queue(listener: socket.socket) -> int:
+    """`tcpi_sacked`, which for a listening socket is the length of its accept queue at most."""
+    return int(struct.unpack_from("=8x6I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32))[5])
