@@ -148,8 +148,11 @@ class Fleet:
             self._events.record("node-resumed", f"{_upper(self.name(slot))} goes on (SIGCONT)", slot.node)
         return True
 
-    def bury(self, slot: Slot, now: float, *, stopping: bool) -> None:
-        """Take in that a node's process has ended, and decide what follows."""
+    def bury(self, slot: Slot, now: float, *, stopping: bool, replaced: bool = False) -> None:
+        """Take in that a node's process has ended, and decide what follows.
+
+        `replaced`: its partner is about to take over, so this one gets another role, and a fresh try in it.
+        """
         run = slot.run
         if run is None or (code := run.child.returncode) is None:
             return
@@ -162,6 +165,8 @@ class Fleet:
         slot.run = None
         if slot.phase is Phase.STOPPING and slot.start_again and not stopping:
             slot.phase, slot.start_at, slot.early_deaths = Phase.WAITING, now, 0
+        elif replaced:
+            slot.phase, slot.start_at, slot.reason = Phase.WAITING, now, sentence
         else:
             self._follow(slot, death, now)
 

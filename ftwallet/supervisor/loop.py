@@ -226,10 +226,12 @@ class Supervisor:
             self._bury(slot, now)
 
     def _bury(self, slot: Slot, now: float) -> None:
-        asked = slot.phase is Phase.STOPPING
-        self.fleet.bury(slot, now, stopping=self._stopping)
-        if slot.run is None and slot is self.primary and not asked and not self._stopping:
-            self._replace_primary(slot)
+        asked = slot.phase is Phase.STOPPING or self._stopping
+        heir = self._heir_of(slot) if slot is self.primary and not asked else None
+        self.fleet.bury(slot, now, stopping=self._stopping, replaced=heir is not None)
+        if heir is not None and slot.run is None:
+            self._promoting = asyncio.ensure_future(self._promote(slot, heir))
+            self._promoting.add_done_callback(self._promotion_over)
 
     def _handle_decision(self, proposal: Proposal, decision: Decision) -> None:
         self.register = _newer(self.register, decision.register)
@@ -276,17 +278,16 @@ class Supervisor:
 
     # ---- Promotion
 
-    def _replace_primary(self, dead: Slot) -> None:
+    def _heir_of(self, dead: Slot) -> Slot | None:
         heir = self.slots[partner(dead.node)]
         if self.config.on_primary_death != "promote" or self._promoting is not None:
-            return
+            return None
         reason = why_not(heir, self.register)
         if reason is not None:
-            sentence = f"Node {dead.node} is not replaced but started again in place: {reason}"
+            sentence = f"Node {dead.node} is not replaced by its backup: {reason}"
             self.events.record("not-promoted", sentence, heir.node, reason=reason)
-            return
-        self._promoting = asyncio.ensure_future(self._promote(dead, heir))
-        self._promoting.add_done_callback(self._promotion_over)
+            return None
+        return heir
 
     async def _promote(self, dead: Slot, heir: Slot) -> None:
         run = heir.run

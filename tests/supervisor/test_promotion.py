@@ -127,3 +127,21 @@ def test_O2_each_takes_over_from_the_other_in_turn(wallet: Wallet) -> None:
         wallet.until(mode="paired")
     assert wallet.roles() == {"a": "primary", "b": "backup"}
     wallet.agrees()
+
+
+def test_D4_a_primary_with_a_damaged_log_is_replaced_and_rebuilt_as_backup(wallet: Wallet) -> None:
+    for number in range(3):
+        assert wallet.deposit(f"t{number}").status_code == 200
+    assert wallet.run("stop").returncode == 0
+    segment = next((wallet.data_dir / "a" / "journal").glob("*.journal"))
+    content = bytearray(segment.read_bytes())
+    content[content.index(b"t1") + 1] ^= 1
+    segment.write_bytes(content)
+    for checkpoint in (wallet.data_dir / "a" / "checkpoints").glob("*"):
+        checkpoint.unlink()
+    up = wallet.run("up", "-d")
+    assert up.returncode == 0, up.stderr
+    assert wallet.roles() == {"a": "backup", "b": "primary"}
+    assert wallet.deposit("t1").headers["Idempotent-Replayed"] == "true"
+    assert list((wallet.data_dir / "a" / "quarantine").glob("*-damaged/why.txt"))
+    wallet.agrees()
