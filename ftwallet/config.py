@@ -196,7 +196,10 @@ class Config(BaseModel):
     def _refuse_contradictions(self) -> Self:
         ports = (self.http_port, self.primary_grpc_port, self.backup_grpc_port)
         if len(set(ports)) < len(ports):
-            raise ValueError("http_port, primary_grpc_port and backup_grpc_port must be different ports")
+            values = f"{ports[0]}, {ports[1]} and {ports[2]}"
+            raise ValueError(
+                f"http_port, primary_grpc_port and backup_grpc_port must be different ports (they are {values})"
+            )
         for smaller, larger in _ORDERED:
             if getattr(self, smaller) > getattr(self, larger):
                 values = f"{getattr(self, smaller)} and {getattr(self, larger)}"
@@ -322,7 +325,10 @@ def _suggestion(key: str) -> str:
 
 def _sentence(file: Path | None, details: ErrorDetails) -> str:
     if not details["loc"]:
-        return f"{file or 'configuration'}: {_reason(details)}"
+        variables = [name for name in os.environ if name.upper().startswith(ENVIRONMENT_PREFIX)]
+        places = [str(file)] if file else []
+        places += [f"environment variable {name}" for name in sorted(variables) if name.upper() != CONFIG_VARIABLE]
+        return f"{', '.join(places) or 'configuration'}: {_reason(details)}"
     key = str(details["loc"][0])
     variable = _variable_of(key)
     place = f"environment variable {variable}" if variable else f"{file or 'configuration'}: {key}"

@@ -201,8 +201,12 @@ def die_with_parent(expected_ppid: int) -> bool:
 def _program(pid: int) -> str:
     try:
         process = psutil.Process(pid)
-        ours = any("ftwallet" in word for word in process.cmdline())
-        return f"{'another FT-Wallet' if ours else process.name()} (pid {pid})"
+        words = process.cmdline()
+        if not any("ftwallet" in word for word in words):
+            return f"{process.name()} (pid {pid})"
+        if "--parent-pid" in words[:-1]:  # a node that its supervisor would only start again
+            pid = int(words[words.index("--parent-pid") + 1])
+        return f"another FT-Wallet (pid {pid})"
     except psutil.Error:
         return f"the process with pid {pid}"
 

@@ -105,7 +105,7 @@ def test_config_is_frozen() -> None:
         ('http_host = ""', "allowed is a host name or an address"),
         ('log_level = "loud"', 'allowed is one of "debug", "info", "warning", "error"'),
         ('on_primary_death = "vote"', 'allowed is one of "promote", "restart"'),
-        ("http_port = 50051", "must be different ports"),
+        ("http_port = 50051", "must be different ports (they are 50051, 50051 and 50052)"),
         ("ack_timeout_s = 9.0", "ack_timeout_s must not be above request_timeout_s (they are 9.0 and 5.0)"),
         ("max_batch = 30000", "max_batch must not be above max_queue"),
         ("http_port = ", "not valid TOML"),
@@ -137,6 +137,14 @@ def test_what_is_wrong_in_the_environment_is_named(
     variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
+    with pytest.raises(Refused, match=re.escape(words)):
+        load()
+
+
+def test_a_contradiction_names_the_variables_that_may_have_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.toml").write_text("http_port = 9000\n")
+    monkeypatch.setenv("FTWALLET_BACKUP_GRPC_PORT", "9000")
+    words = "config.toml, environment variable FTWALLET_BACKUP_GRPC_PORT: http_port, primary_grpc_port"
     with pytest.raises(Refused, match=re.escape(words)):
         load()
 

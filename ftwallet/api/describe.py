@@ -1,6 +1,7 @@
 """What the OpenAPI document says of each call: its request, its answers, and an example of each.
 
-The examples are made by the code that answers, so they cannot drift away from it.
+The examples are framed by the code that answers, so their keys, statuses and titles cannot drift away from it; the
+sentences of amounts and of a node that cannot answer are copies.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def _movement(name: str, summary: str, done: Transaction, refusals: Examples) ->
         **_malformed("amount", "must be a decimal number, written as in JSON"),
         "Transaction id used before with another body": problems.id_reused(_ID, "amount"),
         "Body too long": problems.body_too_long(16_384),
-        "Not begun": problems.unavailable(Unavailable("The disk is full", in_doubt=False), _ID),
-        "In doubt": problems.unavailable(Unavailable("No outcome within 5 s", in_doubt=True), _ID),
+        "Not begun": problems.unavailable(Unavailable("The wallet is overloaded", in_doubt=False), _ID),
+        "In doubt": problems.unavailable(Unavailable("The outcome is not known yet", in_doubt=True), _ID),
         "A bug": problems.internal_error(),
     }
     key = {"name": IDEMPOTENCY_KEY, "in": "header", "required": False, "schema": TRANSACTION_ID}
@@ -159,7 +160,9 @@ def _malformed(field: str, detail: str) -> Examples:
 
 def _read_faults() -> Examples:
     return {
-        "Not serving": problems.unavailable(Unavailable("The wallet is starting", in_doubt=False), None),
+        "Not serving": problems.unavailable(
+            Unavailable("The wallet is starting, recovering or without a primary", in_doubt=False), None
+        ),
         "A bug": problems.internal_error(),
     }
 

@@ -79,10 +79,19 @@ class Commands(click.RichGroup):
         except (ClientError, DiskFault) as fault:
             complain(str(fault))
             ctx.exit(ExitCode.FAILED)
+        except click.UsageError as error:
+            if sys.stderr.isatty():
+                raise  # a terminal gets the panel
+            path = error.ctx.command_path if error.ctx else "ftwallet-run"
+            complain(f"{' '.join(error.format_message().split()).rstrip('.')}; see `{path} --help`")
+            ctx.exit(ExitCode.USAGE)
         except KeyboardInterrupt:
             ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:  # whoever read our output has had enough; Python must not complain at its exit either
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(ExitCode.FAILED)
+        except PermissionError as error:  # somebody else's data directory
+            complain(f"{error.filename}: {error.strerror}; run this as the user to whom the data directory belongs")
             ctx.exit(ExitCode.FAILED)
 
 

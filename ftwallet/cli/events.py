@@ -34,7 +34,7 @@ def events(follow: bool, count: int, as_json: bool) -> None:
     """Show what happened to the cluster, with reasons; with --json one object a line."""
     path = load_settings().data_dir / EVENTS_FILE
     if not path.exists() and not follow:
-        raise Refused(f"{path} does not exist: nothing was started there yet; `ftwallet-run up` does")
+        raise Refused(f"{path} does not exist: no supervisor has run there yet; `ftwallet-run up` starts one")
     growing, show = Growing(path, 0), _show_json if as_json else _show_text
     lines = growing.new_lines()
     for line in lines[-count if count else 0 :]:

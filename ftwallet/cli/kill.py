@@ -38,6 +38,7 @@ Document = dict[str, Any]
     "--at",
     "stage",
     type=click.Choice(_STAGES),
+    metavar="STAGE",
     default=None,
     help=f"Arm a crash right after this stage: {', '.join(PRIMARY_STAGES)}; backup: {', '.join(BACKUP_STAGES)}.",
 )

@@ -9,6 +9,7 @@ import rich_click as click
 from ftwallet.cli.options import load_settings, settings
 from ftwallet.node.process import run
 from ftwallet.node.seat import Start
+from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
 from ftwallet.witness.bootstrap import NODES, ensure_cluster
 
@@ -30,6 +31,7 @@ def node(
     Start `ftwallet-run node backup` in one terminal, then `ftwallet-run node primary` in another.
     """
     config = load_settings()
+    check_socket_paths(config.data_dir)  # before anything is made
     which = name or _having_role(role, config.data_dir)
     raise SystemExit(run(Start(role, which, config, supervisor_socket, parent_pid, http_fd)))
 

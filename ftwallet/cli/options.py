@@ -24,7 +24,7 @@ def settings(command: F) -> F:
     config = click.option(
         "--config",
         "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, dir_okay=False, readable=False),
         expose_value=False,
         callback=take,
         help="Settings (TOML); else FTWALLET_CONFIG, else ./config.toml, else the defaults.",
@@ -32,7 +32,7 @@ def settings(command: F) -> F:
     data_dir = click.option(
         "--data-dir",
         "data_dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path, file_okay=False, readable=False),  # what reads it says more of what it needs
         expose_value=False,
         callback=take,
         help="Directory of the ledger; overrides the settings' data_dir.",

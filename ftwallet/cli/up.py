@@ -16,7 +16,7 @@ from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.supervisor.client import NoSupervisor, SupervisorClient
 from ftwallet.supervisor.documents import http_url
-from ftwallet.supervisor.loop import Supervisor
+from ftwallet.supervisor.loop import Supervisor, cut_short_sentence
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
 from ftwallet.supervisor.run import run
 from ftwallet.supervisor.startup import AlreadyRunning
@@ -101,8 +101,7 @@ class _Foreground:
         if not read_to_the_end:
             os._exit(code)  # Python would wait at its exit for the thread that waits for the terminal
         if code is ExitCode.INTERRUPTED and self._supervisor is not None:
-            names = " and ".join(self._supervisor.cut_short) or "nobody"
-            complain(f"stopped at once: {names} was still stopping and has been killed")
+            complain(f"stopped at once: {cut_short_sentence(self._supervisor.cut_short)}")
         return code
 
     def _show_logs(self) -> None:

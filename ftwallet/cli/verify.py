@@ -52,19 +52,23 @@ def _show(report: dict[str, Any]) -> None:
     for node in report["nodes"]:
         say(_node_line(node))
     say(
-        f"compared {report['records_compared']} records in {report['blocks_compared']} blocks of both logs: checksums, "
-        "hash chains, content"
+        f"compared {_count(report['records_compared'], 'record')} in {_count(report['blocks_compared'], 'block')} of "
+        "both logs: checksums, hash chains, content"
     )
     sums = "add up to zero" if report["balances_add_up_to_zero"] else "could not be added up"
     say(
-        f"executed {report['records_executed']} records anew: {report['accounts']} accounts, "
-        f"{report['transactions']} transactions, all balances, @world's too, {sums}"
+        f"executed {_count(report['records_executed'], 'record')} anew: {_count(report['accounts'], 'account')}, "
+        f"{_count(report['transactions'], 'transaction')}, all balances, @world's too, {sums}"
     )
     for remark in report["notes"]:
         say(f"note: {remark}")
     for difference in report["differences"]:
         say(f"DIFFERENCE: {difference}")
     say("Both nodes agree: nothing is lost" if report["ok"] else "The nodes do not agree")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _node_line(node: dict[str, Any]) -> str:

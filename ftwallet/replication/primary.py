@@ -196,7 +196,7 @@ class Primary:
             return []
         session.sent_lsn = common_lsn
         session.waiting.append((common_lsn, now))
-        return [Send(Begin(number, self.epoch, common_lsn, chain, self._is_in_sync(session.peer)))]
+        return [Send(Begin(number, self.epoch, common_lsn, chain, self._counts(session.peer)))]
 
     def tail_settled(self, common_lsn: int) -> list[Effect]:
         """The answer to SettleTail: our log ends at `common_lsn` now."""
@@ -276,6 +276,10 @@ class Primary:
     def _is_in_sync(self, peer: Identity) -> bool:
         return self.in_sync.get(peer.node) == peer.incarnation
 
+    def _counts(self, peer: Identity) -> bool:
+        """Whether to tell it that it is in sync: one that is on its way out of the set comes back by a join alone."""
+        return self.state is PrimaryState.PAIRED and self._is_in_sync(peer)
+
     def _acked(self, session: Session, durable_lsn: int) -> list[Effect]:
         if durable_lsn > session.sent_lsn:
             raise PeerViolation(f"the backup acked lsn {durable_lsn}, and only {session.sent_lsn} was sent to it")
@@ -314,7 +318,7 @@ class Primary:
         return self._read_on(session) + (self._approach(session) if session.streaming else [])
 
     def _mark(self, session: Session) -> Send:
-        in_sync = session.peer is not None and self._is_in_sync(session.peer)
+        in_sync = session.peer is not None and self._counts(session.peer)
         return Send(CommitMark(session.number, self.epoch, self.commit_lsn, in_sync))
 
     def _patience(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -31,11 +32,11 @@ class NoSupervisor(Refused):
 
     def __init__(self, data_dir: Path) -> None:
         holder = lock_holder(data_dir)
-        state = (
-            f"the supervisor with pid {holder.pid} is just starting or stopping: try again in a moment"
-            if holder
-            else "start it with `ftwallet-run up -d`"
-        )
+        state = "start it with `ftwallet-run up -d`, or name another directory with --data-dir"
+        if holder:
+            state = f"the supervisor with pid {holder.pid} is just starting or stopping: try again in a moment"
+        elif data_dir.exists() and not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+            state = f"{data_dir} belongs to another user, and only that user can command it"
         super().__init__(f"no supervisor answers for the data directory {data_dir}: {state}", ExitCode.NO_SUPERVISOR)
 
 

@@ -27,7 +27,7 @@ async def signal_node(supervisor: Supervisor, role: str, number: int) -> Documen
     """Pause or resume a node. Raises Refused if it has no process."""
     slot = _slot(supervisor, role)
     act = supervisor.fleet.resume if number == signal.SIGCONT else supervisor.fleet.pause
-    name = supervisor.fleet.name(slot)
+    name, was_paused = supervisor.fleet.name(slot), slot.paused
     if not await supervisor.ask(lambda: act(slot)) or slot.run is None:
         raise Refused(f"{name} has no process: `ftwallet-run status` tells why")
     return {
@@ -36,18 +36,19 @@ async def signal_node(supervisor: Supervisor, role: str, number: int) -> Documen
         "role": slot.run.role,
         "pid": slot.run.child.pid,
         "signal": signal_name(number),
-        "sentence": f"Sent {signal_name(number)} to {name}, pid {slot.run.child.pid}{_what_follows(supervisor, slot)}",
+        "sentence": f"Sent {signal_name(number)} to {name}, pid {slot.run.child.pid}"
+        + _what_follows(supervisor, slot, was_paused),
     }
 
 
-def _what_follows(supervisor: Supervisor, slot: Slot) -> str:
+def _what_follows(supervisor: Supervisor, slot: Slot, was_paused: bool) -> str:
     if not slot.paused:
-        return ""
+        return "" if was_paused else "; it was not paused"
     if supervisor.fleet.role(slot) == PRIMARY:
         return (
             f"; unless resumed, it is taken for hung after {supervisor.config.hung_after_s:g} s, killed and restarted"
         )
-    return f"; it stays paused until `ftwallet-run resume {slot.node}`, the primary goes on alone"
+    return f"; the primary goes on alone, and it stays paused until `ftwallet-run resume {slot.node}`"
 
 
 async def restart(supervisor: Supervisor, role: str) -> Document:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import grpc
 
 from ftwallet.errors import DiskFault, PeerViolation, Refused
-from ftwallet.replication.register import Decision
+from ftwallet.replication.register import Decision, Proposal
 from ftwallet.rpc.mapping import decision_to_wire, proposal_from_wire
 from ftwallet.rpc.sockets import SUPERVISOR_SOCKET, address
 from ftwallet.rpc.v1 import control_pb2 as pb
@@ -65,9 +65,15 @@ class WitnessFace(WitnessServicer):
                 proposal = proposal_from_wire(request)
             except PeerViolation as violation:
                 raise Refused(str(violation)) from violation
-            decision = await asyncio.to_thread(self._witness.propose, proposal)
-            self._supervisor.decided(proposal, decision)
-            return decision_to_wire(decision)
+            # gRPC cancels this when the node does not wait any longer; what is granted then must be known all the same.
+            deciding = asyncio.ensure_future(self._decide(proposal))
+            deciding.add_done_callback(_seen)
+            return decision_to_wire(await asyncio.shield(deciding))
+
+    async def _decide(self, proposal: Proposal) -> Decision:
+        decision = await asyncio.to_thread(self._witness.propose, proposal)
+        self._supervisor.decided(proposal, decision)
+        return decision
 
 
 class Commands(SupervisorServicer):
@@ -119,6 +125,12 @@ class Commands(SupervisorServicer):
         """Have the primary take readable files into its empty ledger."""
         async with _refusals(context):
             return _document(await commands.import_files(self._supervisor, request))
+
+
+def _seen(deciding: asyncio.Future[Decision]) -> None:
+    """An error that nobody waits for any more: the node asks again."""
+    if not deciding.cancelled():
+        deciding.exception()
 
 
 def _bind(server: grpc.aio.Server, path: Path) -> None:

@@ -257,8 +257,7 @@ class Supervisor:
             return
         self._exit_code = ExitCode.INTERRUPTED
         self.cut_short = self.still_running()
-        names = " and ".join(self.cut_short) or "nobody"
-        self.events.record("stopped-at-once", f"Told twice to stop: {names} was still stopping and is killed")
+        self.events.record("stopped-at-once", f"Told twice to stop: {cut_short_sentence(self.cut_short)}")
 
     def _look_for_deaths(self, now: float) -> None:
         """For systems without pidfds; elsewhere the pidfd has been quicker."""
@@ -420,6 +419,12 @@ def granted_sentence(proposal: Proposal, register: Register) -> str:
             return f"Epoch {epoch}: node {proposal.peer} has caught up and joins; in sync: {_names(register)}"
         case ProposalKind.PROMOTE:
             return f"Epoch {epoch}: node {node} is promoted to primary; in sync: {_names(register)}"
+
+
+def cut_short_sentence(names: list[str]) -> str:
+    """Return who had to be killed, because it was still stopping when the order came to stop at once."""
+    verb = "were" if len(names) > 1 else "was"
+    return f"{' and '.join(names)} {verb} still stopping and had to be killed" if names else "both nodes had ended"
 
 
 def _newer(one: Register, other: Register) -> Register:

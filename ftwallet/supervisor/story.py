@@ -114,7 +114,7 @@ class Story:
         try:
             reply = await self._run.control.Arm(request, timeout=_ARM_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
-            raise Refused(f"{self._victim} could not be armed: it did not answer ({error.details()})") from None
+            raise Refused(f"{self._victim} could not be armed: {_no_answer(error)}") from None
         if not reply.armed:
             raise Refused(f"{self._victim} could not be armed: {reply.reason}")
         self._armed = True
@@ -275,6 +275,14 @@ def _send_all(probes: list[Probe]) -> Answered:
     for probe in probes[:-1]:
         probe.send()
     return probes[-1].send()
+
+
+def _no_answer(error: grpc.aio.AioRpcError) -> str:
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return "its process is just starting or ending; try again when `ftwallet-run status` says that it is up"
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "it does not answer; `ftwallet-run status` says whether it is paused"
+    return f"it did not answer ({error.details()})"
 
 
 def _held_sentence(transaction_id: str, held: dict[str, bool]) -> str:

@@ -129,6 +129,8 @@ def test_K2_another_body_waits_for_the_first_one_under_way(client: Client) -> No
     rest = Rest(pair.ports["http_port"])
     second = threading.Thread(target=lambda: other.append(rest.move("deposit", "user123", "99", transaction_id)))
     second.start()
+    second.join(ACK_TIMEOUT_S / 10)
+    assert second.is_alive(), "it was answered before the first one's outcome was known"
     pair.b.resume()
     second.join()
     rest.close()

@@ -101,7 +101,7 @@ def test_a_transaction_without_its_body_matches_by_id_alone(tmp_path: Path) -> N
     [
         ("[]", "must hold one JSON object"),
         ("{", "is not a readable file of this kind"),
-        ('{"a": 1, "a": 1}', "a key stands twice"),
+        ('{"a": 1, "a": 1}', "the key 'a' stands twice"),
         ('{"@world": 1}', "must not start with '@'"),
         ('{"": 1}', "must not be empty"),
         ('{"a": 0.001}', "'a': Amount has more than 2 decimal places"),

@@ -1,10 +1,10 @@
-"""A backup that goes away while the primary settles its tail by what that backup had told."""
+"""A backup that goes away, or has lost records, while the primary settles its tail by what that backup has told."""
 
 from __future__ import annotations
 
 from ftwallet.replication import effects as fx
 from ftwallet.replication.effects import Effect
-from ftwallet.replication.messages import Ack, EpochEnd, HelloReply, Identity
+from ftwallet.replication.messages import Ack, Begin, CommitMark, EpochEnd, HelloReply, Identity
 from ftwallet.replication.primary import Primary
 from ftwallet.replication.register import Decision, Register
 from ftwallet.replication.states import PrimaryState
@@ -49,3 +49,16 @@ def test_the_same_backup_that_stays_is_paired_and_greeted_once() -> None:
     effects = core.tail_settled(3)
     assert _greetings(effects) == [fx.Greet(1, 3)]
     assert core.state is PrimaryState.PAIRED
+
+
+def test_a_backup_that_has_lost_records_is_not_told_that_it_is_in_sync() -> None:
+    register = Register("c", 2, "a", _IN_SYNC, {})
+    history = (EpochEnd(1, 5),)
+    core = Primary(Identity("c", "a", "a0"), register, durable_lsn=5, commit_lsn=4, history=history, now=0.0)
+    core.started()
+    core.session_opened(1, 0.0)
+    assert fx.Greet(1, 3) in core.received(HelloReply(1, Identity("c", "b", "b0"), 3, (EpochEnd(1, 3),)), 0.0)
+    assert core.state is PrimaryState.SHRINKING
+    assert core.greeted(1, 3, b"", 0.0) == [fx.Send(Begin(1, 2, 3, b"", False))]
+    core.received(Ack(1, 3), 0.0)
+    assert core.idle_mark() == [fx.Send(CommitMark(1, 2, 4, False))]

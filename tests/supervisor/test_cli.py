@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ftwallet.cli.commands import COMMANDS, ftwallet_run
+from ftwallet.cli.detach import stop_line
 from ftwallet.cli.kill import story_lines
 from ftwallet.cli.options import SignalType
 from ftwallet.cli.tail import Growing, merged
+from ftwallet.config import load
 from ftwallet.witness.bootstrap import ensure_cluster
 from tests.supervisor.conftest import free_port
 
@@ -43,7 +47,8 @@ def test_without_a_supervisor_the_exit_code_is_4_and_the_sentence_says_how_to_st
     assert result.exit_code == 4
     assert result.stdout == ""
     assert result.stderr == (
-        f"Error: no supervisor answers for the data directory {tmp_path / 'd'}: start it with `ftwallet-run up -d`\n"
+        f"Error: no supervisor answers for the data directory {tmp_path / 'd'}: start it with `ftwallet-run up -d`, "
+        "or name another directory with --data-dir\n"
     )
     assert not (tmp_path / "d").exists()
 
@@ -72,7 +77,9 @@ def test_usage_errors_are_2(arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith("--help`\n")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", BUILT_HERE)
@@ -126,6 +133,34 @@ def test_what_reads_files_says_when_there_are_none(command: str, tmp_path: Path)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert "ftwallet-run up" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["logs", "events", "verify"])
+def test_a_directory_that_may_not_be_read_is_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "d"))  # root may read everything
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    result = run(command, "--data-dir", tmp_path / "d")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "Permission denied; run this as the user to whom the data directory belongs" in result.stderr
+
+
+def test_a_node_by_hand_makes_nothing_where_its_socket_cannot_be(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 120)
+    result = run("node", "backup", "--data-dir", deep)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "choose a data directory with a shorter path" in result.stderr
+    assert not deep.exists()
+
+
+def test_up_in_the_background_says_how_this_wallet_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert stop_line(load()) == "ftwallet-run stop"
+    assert stop_line(load(None, tmp_path / "my wallet")) == f"ftwallet-run stop --data-dir '{tmp_path / 'my wallet'}'"
 
 
 def test_events_and_logs_are_read_without_a_supervisor(tmp_path: Path) -> None:

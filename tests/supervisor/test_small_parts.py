@@ -12,6 +12,7 @@ from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor import obituary
 from ftwallet.supervisor.events import EventLog, read_events
 from ftwallet.supervisor.heartbeat import Pulse
+from ftwallet.supervisor.loop import cut_short_sentence
 from ftwallet.supervisor.roles import partner, resolve, role_of
 from ftwallet.supervisor.service import Resumed, Service
 from ftwallet.supervisor.story import after_recovery
@@ -144,6 +145,12 @@ def test_what_recovery_did_is_told_even_when_a_retry_came_first(
     fate: dict[str, object] | None, held: dict[str, bool], made: str
 ) -> None:
     assert after_recovery(fate, held, epoch=5) == made
+
+
+def test_who_was_cut_short_in_words() -> None:
+    assert cut_short_sentence(["node a"]) == "node a was still stopping and had to be killed"
+    assert cut_short_sentence(["node a", "node b"]) == "node a and node b were still stopping and had to be killed"
+    assert cut_short_sentence([]) == "both nodes had ended"
 
 
 def test_a_data_directory_too_deep_for_a_unix_socket_is_one_sentence() -> None:
