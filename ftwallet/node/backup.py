@@ -18,8 +18,8 @@ from ftwallet.ledger.rules import Rules
 from ftwallet.node import readable
 from ftwallet.node.checkpointing import Checkpointer
 from ftwallet.node.disk import Disk
+from ftwallet.node.following import Following
 from ftwallet.node.outage import Outage
-from ftwallet.node.replica import BackupReplica
 from ftwallet.node.storage import Storage
 from ftwallet.node.tail import Tail
 from ftwallet.replication.backup import Backup
@@ -54,12 +54,12 @@ class BackupNode:
             commit_lsn=storage.ledger.applied_lsn,
             history=tuple(EpochEnd(*end) for end in journal.history),
         )
-        self._replica = BackupReplica(
+        self._following = Following(
             self._core, storage.ledger, self._disk, storage.tail, node_dir, injector, self._applied
         )
         self._checkpointer = Checkpointer(
             node_dir / "checkpoints",
-            lambda: self._replica.ledger,
+            lambda: self._following.ledger,
             self._disk,
             lambda: self._core.history,
             every=config.checkpoint_records,
@@ -73,7 +73,7 @@ class BackupNode:
     @property
     def ledger(self) -> Ledger:
         """The ledger as this node has executed it."""
-        return self._replica.ledger
+        return self._following.ledger
 
     # ---- Life
 
@@ -81,7 +81,7 @@ class BackupNode:
         """Open the port and wait for the primary. Raises Refused."""
         await self._disk.record_epoch(self._core.epoch)
         address = f"{self._config.grpc_host}:{self._config.backup_grpc_port}"
-        servicer = WalletBackupServicer(_Watched(self._replica, self._outage), self.status)
+        servicer = WalletBackupServicer(_Watched(self._following, self._outage), self.status)
         wallet_pb2_grpc.add_WalletBackupServicer_to_server(servicer, self._grpc)
         add_reflection(self._grpc, [BACKUP_SERVICE])
         bind(self._grpc, address)
@@ -146,7 +146,7 @@ class BackupNode:
 
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id that this node knows, PENDING where the handshake has not settled it."""
-        return self._replica.find(transaction_id)
+        return self._following.find(transaction_id)
 
     async def import_files(self, wallets: Path, transactions: Path | None) -> readable.Imported:
         """Not on a backup: everything comes to it from the primary."""
@@ -168,21 +168,21 @@ class BackupNode:
 
 
 class _Watched:
-    """The replica as gRPC sees it: a fault in it ends the node, where gRPC would only end the stream."""
+    """The backup as gRPC sees it: a fault in it ends the node, where gRPC would only end the stream."""
 
-    def __init__(self, replica: BackupReplica, outage: Outage) -> None:
-        self._replica = replica
+    def __init__(self, following: Following, outage: Outage) -> None:
+        self._following = following
         self._outage = outage
-        self.balance = replica.balance
-        self.sent = replica.sent
+        self.balance = following.balance
+        self.sent = following.sent
 
     @property
     def rules(self) -> Rules:
-        return self._replica.rules
+        return self._following.rules
 
     @property
     def applied_lsn(self) -> int:
-        return self._replica.applied_lsn
+        return self._following.applied_lsn
 
     async def handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
         # gRPC cancels a handler when its stream ends. What is on its way to the disk must be taken in all the same, or
@@ -193,13 +193,13 @@ class _Watched:
 
     async def _handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
         try:
-            return await self._replica.handle(message)
+            return await self._following.handle(message)
         except (DiskFault, BrokenInvariant) as error:
             self._outage.failed(error)
             raise
 
     async def session_ended(self, session: int, reason: str) -> None:
-        await self._replica.session_ended(session, reason)
+        await self._following.session_ended(session, reason)
 
 
 def _seen(handling: asyncio.Future[tuple[list[ToPrimary], bool]]) -> None:

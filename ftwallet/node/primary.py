@@ -147,6 +147,7 @@ class PrimaryNode:
     def _begin(self) -> None:
         self._service.recover_pending_transactions()
         self._spawn(self._http.serve(sockets=[self._http_socket]))
+        self._log.info(f"REST server listening on http://{self._config.http_host}:{self._config.http_port}")
         self._spawn(self._service.run())
         self._spawn(self._tick())
         self._spawn(self._keep_house())

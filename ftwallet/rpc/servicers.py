@@ -116,7 +116,7 @@ def _balance_reply(source: Readable, account_id: str) -> wallet_pb2.BalanceReply
     return wallet_pb2.BalanceReply(success=True, message="Balance retrieved", balance=text, lsn=lsn)
 
 
-class Replica(Readable, Protocol):
+class BackupPort(Readable, Protocol):
     """The backup as its servicer sees it."""
 
     async def handle(self, message: ToBackup) -> tuple[list[ToPrimary], bool]:
@@ -132,8 +132,8 @@ class Replica(Readable, Protocol):
 class WalletBackupServicer(wallet_pb2_grpc.WalletBackupServicer):
     """Replicate, GetBalance and GetStatus of the backup."""
 
-    def __init__(self, replica: Replica, status: Callable[[], wallet_pb2.NodeStatus]) -> None:
-        self._replica = replica
+    def __init__(self, backup: BackupPort, status: Callable[[], wallet_pb2.NodeStatus]) -> None:
+        self._backup = backup
         self._status = status
 
     # The stubs know only generators; gRPC takes a coroutine that reads and writes as well.
@@ -146,22 +146,22 @@ class WalletBackupServicer(wallet_pb2_grpc.WalletBackupServicer):
             while (wire := await context.read()) is not grpc.aio.EOF:
                 message = from_primary(wire)
                 session = message.session
-                replies, over = await self._replica.handle(message)
+                replies, over = await self._backup.handle(message)
                 for reply in replies:
                     await context.write(to_primary(reply))
-                    self._replica.sent(reply)
+                    self._backup.sent(reply)
                 if over:
                     return
         except PeerViolation as violation:
             reason = str(violation)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         finally:
-            await self._replica.session_ended(session, reason)
+            await self._backup.session_ended(session, reason)
 
     async def GetBalance(self, request: wallet_pb2.BalanceRequest, context: Context) -> wallet_pb2.BalanceReply:
         """Read a balance of the backup's own ledger."""
         await _refuse_bad_account(request.account_id, context)
-        return _balance_reply(self._replica, request.account_id)
+        return _balance_reply(self._backup, request.account_id)
 
     async def GetStatus(self, request: wallet_pb2.StatusRequest, context: Context) -> wallet_pb2.NodeStatus:
         """Tell how this node stands."""

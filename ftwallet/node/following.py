@@ -40,8 +40,8 @@ from ftwallet.replication.effects import (
 from ftwallet.replication.messages import Ack, CommitMark, CutReport, HelloReply, Refusal, ToBackup, ToPrimary
 
 
-class BackupReplica:
-    """Implements `ftwallet.rpc.servicers.Replica`. All of it runs on the event loop."""
+class Following:
+    """Implements `ftwallet.rpc.servicers.BackupPort`. All of it runs on the event loop."""
 
     def __init__(
         self,
