@@ -67,9 +67,16 @@ class Checkpointer:
         waiting = self._waiting
         if waiting is None or waiting.meta.lsn > commit_lsn:
             return
-        await self._disk.in_background(lambda: write_checkpoint(self._directory, waiting.meta, waiting.state.chunks))
+        written = await self._disk.in_background(lambda: self._write(waiting))
         self._waiting = None
-        self._log.info(f"Checkpoint written at lsn {waiting.meta.lsn}")
+        if written:
+            self._log.info(f"Checkpoint written at lsn {waiting.meta.lsn}")
+
+    def _write(self, waiting: _Waiting) -> bool:
+        if not self._disk.journal.holds(waiting.meta.lsn, waiting.meta.chain):  # the log was cut since the copy
+            return False
+        write_checkpoint(self._directory, waiting.meta, waiting.state.chunks)
+        return True
 
     async def at_stop(self, commit_lsn: int) -> None:
         """Write one for the next start, if the ledger stands at the log's end and the commit has reached it."""

@@ -228,10 +228,9 @@ class PrimaryNode:
         """Take readable files into an empty ledger; returns when that is durable wherever it must be."""
         if not self._service.ready:
             raise ClientError("the wallet is starting or recovering; try again when it is ready")
-        if self.ledger.applied_lsn and not readable.is_empty(self.ledger):
-            raise ClientError("the ledger is not empty: import takes files into a new data directory only")
         operations, imported = await asyncio.to_thread(readable.read_files, wallets, transactions, self.ledger.rules)
-        await asyncio.gather(*self._service.append(operations))
+        missing = readable.missing(self.ledger, operations)
+        await asyncio.gather(*self._service.append(missing))
         return imported
 
     # ---- LeadListener

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,9 +61,23 @@ def collect(ledger: Ledger) -> Content:
     return Content(ledger.export_accounts(), ledger.transactions(), ledger.rules.exponent)
 
 
-def is_empty(ledger: Ledger) -> bool:
-    """Whether a ledger holds no account and no transaction."""
-    return next(ledger.export_accounts(), None) is None and next(ledger.transactions(), None) is None
+def missing(ledger: Ledger, operations: Sequence[Operation]) -> list[Operation]:
+    """What an import still has to bring: all of it for an empty ledger, the rest after one that a crash cut short.
+
+    Raises ClientError when the ledger holds anything that the files do not, or that differs from them.
+    """
+    balances = {one.account_id: one.amount for one in operations if one.kind == Kind.IMPORTED_BALANCE}
+    ids = {one.transaction_id for one in operations if one.kind != Kind.IMPORTED_BALANCE}
+    alien = any(balances.get(name) != balance for name, balance in ledger.export_accounts())
+    if alien or any(one.transaction_id not in ids for one in ledger.transactions()):
+        raise ClientError("the ledger is not empty: import takes files into a new data directory only")
+    return [one for one in operations if not _is_there(ledger, one)]
+
+
+def _is_there(ledger: Ledger, one: Operation) -> bool:
+    if one.kind == Kind.IMPORTED_BALANCE:
+        return ledger.balance(one.account_id) is not None
+    return ledger.find(one.transaction_id) is not None
 
 
 def write_files(directory: Path, role: str, content: Content) -> list[Path]:

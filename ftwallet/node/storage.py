@@ -104,6 +104,8 @@ def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) ->
     """
     identity.renew_incarnation()
     aside = node_dir / "quarantine" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-damaged"
+    while aside.exists():  # twice within a second
+        aside = aside.with_name(aside.name + "+")
     platform.make_directory(aside)
     (aside / "why.txt").write_text(f"{damage}\n")
     for name in ("checkpoints", "journal"):

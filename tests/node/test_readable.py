@@ -14,7 +14,7 @@ from ftwallet.ledger.operations import Kind, Operation, operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
-from ftwallet.node.readable import collect, is_empty, read_files, write_files
+from ftwallet.node.readable import collect, read_files, write_files
 
 NOON_US = 1_763_985_600_000_000
 
@@ -61,7 +61,7 @@ def test_what_is_written_is_read_back_with_every_id_outcome_balance_and_time(tmp
 
 def test_an_empty_ledger_makes_empty_files(tmp_path: Path) -> None:
     ledger = ledger_of()
-    assert is_empty(ledger)
+    assert list(ledger.transactions()) == []
     assert [path.read_text() for path in write_files(tmp_path, "backup", collect(ledger))] == ["{}\n", "{}\n"]
 
 
