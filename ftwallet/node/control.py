@@ -47,6 +47,8 @@ class NodeControlServicer(control_pb2_grpc.NodeControlServicer):
     async def Promote(self, request: control_pb2.Register, context: Context) -> control_pb2.PromoteReply:
         """Lead in the epoch that the witness has recorded; answers when this node does, or why it does not."""
         node, register = self.node, register_from_wire(request)
+        if self._outage.over:
+            return control_pb2.PromoteReply(reason="this node is stopping")
         if isinstance(node, PrimaryNode) and node.epoch >= register.epoch:
             return control_pb2.PromoteReply(promoted=True)  # asked again, because the first answer was lost
         if not isinstance(node, BackupNode) or node.status().incarnation != register.in_sync.get(register.primary):

@@ -23,6 +23,11 @@ class Outage:
         await self._over.wait()
 
     @property
+    def over(self) -> bool:
+        """Whether the node has to end."""
+        return self._over.is_set()
+
+    @property
     def orderly(self) -> bool:
         """Whether somebody asked for the end."""
         return self.code is ExitCode.OK

@@ -158,7 +158,7 @@ class Fleet:
             return
         sentence = self._last_sentence(slot, run, code)
         crash = obituary.armed_crash(self._config.node_dir(slot.node))
-        slot.ending = Ending(run.number, code, now, sentence, crash, self._register().epoch)
+        slot.ending = Ending(run.number, code, now, sentence, crash, self._register().epoch, run.was_up)
         death = Death(code, run.was_up, stopping or (slot.phase is Phase.STOPPING and not slot.start_again), sentence)
         self._close(run)
         self._record_death(slot, run, death, crash)
@@ -169,6 +169,12 @@ class Fleet:
             slot.phase, slot.start_at, slot.reason = Phase.WAITING, now, sentence
         else:
             self._follow(slot, death, now)
+
+    def not_replaced(self, slot: Slot, now: float) -> None:
+        """Its partner does not take over after all: what follows is what follows any death."""
+        ending = slot.ending
+        if slot.run is None and slot.phase is Phase.WAITING and ending is not None:
+            self._follow(slot, Death(ending.code, ending.was_up, False, ending.sentence), now)
 
     def _follow(self, slot: Slot, death: Death, now: float) -> None:
         limits = Limits(

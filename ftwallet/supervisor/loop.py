@@ -114,6 +114,11 @@ class Supervisor:
         return self.mode == "paired"
 
     @property
+    def promoting(self) -> bool:
+        """Whether the backup is just taking the primary's place."""
+        return self._promoting is not None
+
+    @property
     def stopping(self) -> bool:
         """Whether everything is being stopped."""
         return self._stopping
@@ -293,20 +298,25 @@ class Supervisor:
         proposal, decision, problem = await record(self._witness, heir, self.register)
         if decision is None:
             self.events.record("not-promoted", f"The witness could not record a promotion: {problem}", heir.node)
+        else:
+            self.decided(proposal, decision)
+        if decision is None or not decision.granted:
+            await self.ask(lambda: self._not_replaced(dead))
             return
-        self.decided(proposal, decision)
-        if not decision.granted or run is None:
+        if run is None or self._stopping:
             return
         cause = dead.ending.sentence if dead.ending and dead.ending.sentence else "it died"
         self.last_failover = Failover(rfc3339(datetime.now(UTC)), dead.node, heir.node, cause)
         status, problem = await tell(run, decision.register)
         if status is None:
-            # Whatever state it is in, its next start leads in place, as the witness has it on record.
             self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
-            await self.ask(lambda: self.fleet.signal(heir, signal.SIGKILL, DeathNote.NOT_PROMOTED))
             return
         run.role = PRIMARY
         self._heard(heir.node, run.number, status)
+
+    def _not_replaced(self, dead: Slot) -> None:
+        if dead is self.primary and not self._stopping:
+            self.fleet.not_replaced(dead, time.monotonic())
 
     def _promotion_over(self, task: asyncio.Task[None]) -> None:
         self._promoting = None
@@ -314,10 +324,18 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()):
             self.events.record("not-promoted", f"The promotion failed: {error}")
 
+    def _end_heir_that_does_not_lead(self) -> None:
+        """Whatever state a backup is in that the witness has as primary: its next start leads in place."""
+        run = self.primary.run
+        if self._promoting is not None or self._stopping or run is None or run.killed or run.role == PRIMARY:
+            return
+        self.fleet.signal(self.primary, signal.SIGKILL, DeathNote.NOT_PROMOTED)
+
     # ---- What should be
 
     async def _advance(self, now: float) -> None:
         self._open_gate()
+        self._end_heir_that_does_not_lead()
         for slot in self.slots.values():
             self._end_hung(slot, now)
             self._start_due(slot, now)

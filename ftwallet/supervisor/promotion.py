@@ -17,7 +17,7 @@ from ftwallet.errors import DiskFault, Refused
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.mapping import register_to_wire
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
-from ftwallet.supervisor.slots import Run, Slot
+from ftwallet.supervisor.slots import Phase, Run, Slot
 from ftwallet.witness.file import FileWitness
 
 _PROMOTE_DEADLINE_S = 5.0
@@ -39,6 +39,8 @@ def why_not(slot: Slot, register: Register) -> str | None:
     status = slot.status
     if slot.run is None or status is None or not slot.up:
         return f"node {slot.node} does not run"
+    if slot.phase is not Phase.RUNNING:
+        return f"node {slot.node} is {slot.phase}"
     if slot.run.killed or slot.paused:
         return f"node {slot.node} is {'being killed' if slot.run.killed else 'paused'}"
     if register.in_sync.get(slot.node) != status.incarnation:
@@ -53,7 +55,15 @@ async def record(witness: FileWitness, heir: Slot, register: Register) -> tuple[
     try:
         return proposal, await asyncio.to_thread(witness.propose, proposal), ""
     except (DiskFault, Refused) as error:
-        return proposal, None, str(error)
+        return proposal, await _as_it_stands(witness, str(error)), str(error)
+
+
+async def _as_it_stands(witness: FileWitness, problem: str) -> Decision | None:
+    """A record that could not be made durable may stand all the same, and then the old primary must not be started."""
+    try:
+        return Decision(False, problem, await asyncio.to_thread(witness.read))
+    except Refused:
+        return None
 
 
 async def tell(run: Run, register: Register) -> tuple[NodeStatus | None, str]:

@@ -79,6 +79,7 @@ class Ending:
     sentence: str
     crash: Crash | None
     epoch: int  # the cluster's, when it ended; what is executed after the recovery has a newer one
+    was_up: bool  # it had been ready
 
 
 @dataclass

@@ -30,6 +30,7 @@ from ftwallet.supervisor.slots import DeathNote, Ending, Phase, Run
 _ARM_DEADLINE_S = 2.0
 _DIGESTS_WITHIN_S = 3.0
 _PROBE_WITHIN_S = 10.0
+_PROMOTED_WITHIN_S = 10.0
 _CONNECT_SLACK_S = 1.0
 
 Document = dict[str, Any]
@@ -62,7 +63,7 @@ class Story:
             ending = await self._death()
             self._before = self._lsns()
             transaction_id = ending.crash.transaction_id if ending.crash else ""
-            held = await self._who_held(transaction_id)
+            held = await self._who_held(transaction_id, ending.epoch)
             yield self._step("died", self._death_sentence(ending), transaction_id=transaction_id)
             async for step in self._recovery(ending, transaction_id, held):
                 yield step
@@ -172,14 +173,20 @@ class Story:
 
     # ---- After it
 
-    async def _who_held(self, transaction_id: str) -> dict[str, bool]:
+    async def _who_held(self, transaction_id: str, epoch: int) -> dict[str, bool]:
         """Whose disk had the record: the partner is asked, the dead node's journal is looked at before it starts."""
         if not transaction_id:
             return {}
         node_dir = self._supervisor.config.node_dir(self._slot.node)
         mentioned = asyncio.to_thread(traces.journal_mentions, node_dir, transaction_id)
-        found, dead_had = await asyncio.gather(traces.find(self._partner, transaction_id), mentioned)
-        return {self._slot.node: dead_had, self._partner.node: found is not None}
+        partner_had, dead_had = await asyncio.gather(self._partner_held(transaction_id, epoch), mentioned)
+        return {self._slot.node: dead_had, self._partner.node: partner_had}
+
+    async def _partner_held(self, transaction_id: str, epoch: int) -> bool:
+        # A partner that takes over cannot be asked meanwhile; what a retry has brought it since has a newer epoch.
+        await self._supervisor.until(lambda: not self._supervisor.promoting, _PROMOTED_WITHIN_S)
+        found = await traces.find(self._partner, transaction_id)
+        return found is not None and 0 < found["epoch"] <= epoch
 
     async def _recovery(self, ending: Ending, transaction_id: str, held: dict[str, bool]) -> AsyncIterator[Document]:
         supervisor, slot = self._supervisor, self._slot

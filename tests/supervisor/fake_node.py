@@ -1,7 +1,8 @@
 """A node without a ledger: takes the same arguments, serves NodeControl, and misbehaves as `<node_dir>/behaviour` says.
 
 Behaviours: "exit CODE SENTENCE" ends at once; "die" serves a moment and ends before it is up; "deaf" ignores SIGTERM;
-"mute" never opens its socket. Anything else, or no file: it serves, and accepts on no port.
+"mute" never opens its socket; "unwilling" does not lead when it is promoted. Anything else, or no file: it serves, and
+accepts on no port.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ from pathlib import Path
 import grpc
 
 from ftwallet import platform
+from ftwallet.journal.identity import Identity
 from ftwallet.rpc.v1 import control_pb2, wallet_pb2
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlServicer, add_NodeControlServicer_to_server
 
 
 class FakeControl(NodeControlServicer):
-    def __init__(self, node: str, role: str, up: bool) -> None:
+    def __init__(self, node: str, role: str, up: bool, incarnation: str, leads: bool) -> None:
         self._node, self._role, self._up = node, role, up
+        self._incarnation, self._leads = incarnation, leads
 
     async def GetStatus(self, request, context):
         primary = self._role == "primary"
         up_state = "serving" if primary else "in-sync"
         return wallet_pb2.NodeStatus(
             node=self._node,
+            incarnation=self._incarnation,
             role=self._role,
             state=up_state if self._up else "recovering",
             mode="paired" if primary and self._up else "",
@@ -40,6 +44,12 @@ class FakeControl(NodeControlServicer):
             digest=bytes(32),
             pid=os.getpid(),
         )
+
+    async def Promote(self, request, context):
+        if not self._leads:
+            return control_pb2.PromoteReply(reason="it does not want to")
+        self._role = "primary"
+        return control_pb2.PromoteReply(promoted=True)
 
     async def Arm(self, request, context):
         return control_pb2.ArmReply(armed=True)
@@ -62,7 +72,9 @@ async def live(node_dir: Path, node: str, role: str, behaviour: str) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if behaviour == "deaf" else over.set)
     server = grpc.aio.server()
-    add_NodeControlServicer_to_server(FakeControl(node, role, up=behaviour != "die"), server)
+    incarnation = Identity.load(node_dir).incarnation
+    control = FakeControl(node, role, behaviour != "die", incarnation, leads=behaviour != "unwilling")
+    add_NodeControlServicer_to_server(control, server)
     if behaviour != "mute":
         socket = node_dir / "control.sock"
         socket.unlink(missing_ok=True)

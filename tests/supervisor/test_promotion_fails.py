@@ -1,0 +1,109 @@
+"""Promotions that do not come off, over fake nodes: whatever goes wrong, somebody leads soon, and nobody spins."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ftwallet.config import Config
+from ftwallet.errors import DiskFault, ExitCode
+from ftwallet.replication.register import Decision, Proposal, ProposalKind
+from ftwallet.supervisor.slots import DeathNote, Phase
+from ftwallet.witness.file import FileWitness
+from tests.supervisor.conftest import Cluster
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    return config.model_copy(update={"on_primary_death": "promote"})
+
+
+def kill_primary(cluster: Cluster) -> Callable[[], bool]:
+    return lambda: cluster.supervisor.fleet.signal(cluster.supervisor.primary, signal.SIGKILL, DeathNote.KILL)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *, stands: bool) -> None:
+    """Every record of a promotion fails: before anything was written, or after, when it `stands` already."""
+    propose = FileWitness.propose
+
+    def fail(witness: FileWitness, proposal: Proposal) -> Decision:
+        if proposal.kind is ProposalKind.PROMOTE:
+            if stands:
+                propose(witness, proposal)
+            raise DiskFault("cluster.json could not be written: No space left on device")
+        return propose(witness, proposal)
+
+    monkeypatch.setattr(FileWitness, "propose", fail)
+
+
+async def test_D8_a_promotion_that_stands_though_its_write_failed_is_carried_out(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.whole()
+    failing(monkeypatch, stands=True)
+    supervisor = cluster.supervisor
+    await supervisor.ask(kill_primary(cluster))
+    await cluster.until(lambda: supervisor.register.primary == "b" and supervisor.ready)
+    await cluster.until(lambda: supervisor.slots["a"].up)
+    assert {slot.node: supervisor.fleet.role(slot) for slot in supervisor.slots.values()} == {
+        "a": "backup",
+        "b": "primary",
+    }
+
+
+async def test_without_a_record_the_primary_is_started_in_place_and_pauses_between_its_deaths(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.whole()
+    failing(monkeypatch, stands=False)
+    supervisor = cluster.supervisor
+    cluster.behave("a", "die")
+    await supervisor.ask(kill_primary(cluster))
+    await cluster.until(lambda: supervisor.slots["a"].phase is Phase.FAILED)
+    assert "died 3 times in a row" in supervisor.slots["a"].reason
+
+
+async def test_a_backup_that_does_not_take_over_when_told_leads_after_a_start_in_place(cluster: Cluster) -> None:
+    cluster.behave("b", "unwilling")
+    await cluster.whole()
+    supervisor = cluster.supervisor
+    await supervisor.ask(kill_primary(cluster))
+    await cluster.until(lambda: supervisor.register.primary == "b" and supervisor.ready)
+    assert supervisor.slots["b"].runs == 2
+    assert any("could not take over: it does not want to" in event.sentence for event in cluster.history())
+
+
+async def test_a_backup_that_is_being_stopped_is_not_promoted(cluster: Cluster) -> None:
+    cluster.behave("b", "deaf")
+    await cluster.whole()
+    supervisor = cluster.supervisor
+
+    def stop_the_backup_while_the_primary_dies() -> None:
+        supervisor.fleet.terminate(supervisor.backup, time.monotonic(), start_again=True)
+        kill_primary(cluster)()
+
+    await supervisor.ask(stop_the_backup_while_the_primary_dies)
+    await cluster.until(lambda: supervisor.slots["a"].runs == 2 and supervisor.ready)
+    assert supervisor.register.primary == "a"
+    assert any("node b is stopping" in event.sentence for event in cluster.history())
+
+
+async def test_a_stop_right_after_a_death_promotes_nobody_and_ends(cluster: Cluster) -> None:
+    await cluster.whole()
+    supervisor = cluster.supervisor
+
+    def die_and_stop() -> None:
+        kill_primary(cluster)()
+        while supervisor.primary.run is not None and supervisor.primary.run.child.returncode is None:
+            time.sleep(0.01)
+        supervisor._look_for_deaths(time.monotonic())
+        assert supervisor.promoting
+        supervisor.stop()
+
+    await supervisor.ask(die_and_stop)
+    assert cluster.running is not None
+    assert await cluster.running is ExitCode.OK
+    assert not any("could not take over" in event.sentence for event in cluster.history())
