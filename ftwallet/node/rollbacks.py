@@ -27,8 +27,9 @@ class Rollbacks:
 
     async def remember(self, operations: Sequence[Operation]) -> None:
         """Make them durable, beside those that an earlier recovery left. Raises DiskFault."""
-        content = encode_operations([*self._load(), *(one for one in operations if one.kind in _ASKED)])
-        await asyncio.to_thread(self._write, content)
+        asked = [*self._load(), *(one for one in operations if one.kind in _ASKED)]
+        by_id = {one.transaction_id: one for one in asked}  # a crash before the cut has it remembered once more
+        await asyncio.to_thread(self._write, encode_operations(list(by_id.values())))
 
     def operations(self, ledger: Ledger, time_us: int) -> list[Operation]:
         """The ROLLED_BACK records still to be written: an id that the log knows of needs none."""

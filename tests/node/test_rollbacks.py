@@ -19,3 +19,12 @@ async def test_rules_that_were_cut_do_not_come_back_over_the_configuration(tmp_p
     assert [(one.kind, one.transaction_id) for one in records] == [(Kind.ROLLED_BACK, "t1")]
     ledger.apply(1, 1, records)
     assert ledger.rules == Rules()
+
+
+async def test_what_is_cut_again_after_a_crash_is_put_on_record_once(tmp_path: Path) -> None:
+    ledger = Ledger(Rules(), MemoryState())
+    rollbacks = Rollbacks(tmp_path / "rollbacks.msgpack")
+    cut = [operation(Kind.DEPOSIT, "t1", "u", 100, 1), operation(Kind.DEPOSIT, "t2", "u", 100, 1)]
+    await rollbacks.remember(cut)
+    await rollbacks.remember(cut)
+    assert [one.transaction_id for one in rollbacks.operations(ledger, 2)] == ["t1", "t2"]

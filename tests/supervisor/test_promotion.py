@@ -145,3 +145,17 @@ def test_D4_a_primary_with_a_damaged_log_is_replaced_and_rebuilt_as_backup(walle
     assert wallet.deposit("t1").headers["Idempotent-Replayed"] == "true"
     assert list((wallet.data_dir / "a" / "quarantine").glob("*-damaged/why.txt"))
     wallet.agrees()
+
+
+def test_C2_the_story_of_a_kill_tells_the_first_attempt_from_the_retry_on_the_promoted_backup(wallet: Wallet) -> None:
+    for number, (stage, backup_had, made) in enumerate(
+        [("pending", False, "ROLLED_BACK"), ("synced", True, "COMMITTED"), ("received", False, "UNKNOWN")]
+    ):
+        killed = wallet.run("kill", "primary", "--at", stage, "--probe", "--json")
+        assert killed.returncode == 0, killed.stderr
+        story = json.loads(killed.stdout)
+        primary, backup = ("b", "a") if number % 2 else ("a", "b")
+        assert story["held_when_it_died"] == {primary: stage != "received", backup: backup_had}, stage
+        assert story["after_recovery"] == made, stage
+        assert story["probe"]["status"] == 200
+    wallet.agrees()
