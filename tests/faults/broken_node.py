@@ -13,7 +13,7 @@ from ftwallet.cli import main
 from ftwallet.journal import checkpoints, frames, quarantine, segments
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.node import primary as node_primary
-from ftwallet.node import process, service, underway
+from ftwallet.node import process, seat, service, underway
 from ftwallet.node.disk import Disk
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.replication import backup as replication_backup
@@ -93,7 +93,7 @@ def _accept_other_clusters() -> None:
 
 
 def _believe_old_copies() -> None:
-    _replace(process, "_old_copy", lambda node_dir, register: None)
+    _replace(seat, "_old_copy", lambda node_dir, register: None)
 
 
 # ---- The disk
