@@ -19,7 +19,7 @@ from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.replication import backup as replication_backup
 from ftwallet.replication import primary as replication_primary
 from ftwallet.replication.backup import Backup
-from ftwallet.replication.effects import Commit, SettleTail
+from ftwallet.replication.effects import Commit
 from ftwallet.replication.primary import Primary
 from ftwallet.replication.states import PrimaryState
 from tests.faults.harness import BREAK_VARIABLE
@@ -55,10 +55,12 @@ def _go_solo_without_the_witness() -> None:
 
 
 def _roll_back_all_that_is_pending() -> None:
-    def settle(self: Any, session: Any, reply: Any, common: int) -> list[Any]:
-        return [*self._become(PrimaryState.SETTLING, "rolling back"), SettleTail(self.commit_lsn)]
+    settle = Primary._settle
 
-    _replace(Primary, "_settle", settle)
+    def settle_at_the_commit(self: Any, session: Any, reply: Any, common: int) -> list[Any]:
+        return settle(self, session, reply._replace(durable_lsn=0), min(common, self.commit_lsn))
+
+    _replace(Primary, "_settle", settle_at_the_commit)
 
 
 def _cut_below_the_commit() -> None:
