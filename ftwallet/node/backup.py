@@ -107,10 +107,10 @@ class BackupNode:
         if self._ticker:
             self._ticker.cancel()
         await self._grpc.stop(grace=None)
-        await asyncio.to_thread(self._disk.release)  # a block may still be on its way to the disk
+        background = await asyncio.to_thread(self._disk.release)  # a block may still be on its way to the disk
         journal, ledger = self._disk.journal, self.ledger
         tail = await asyncio.to_thread(lambda: Tail(list(journal.blocks(ledger.applied_lsn + 1))))
-        return Storage(self._disk.identity, journal, ledger, tail, self._checkpointer.last_lsn)
+        return Storage(self._disk.identity, journal, ledger, tail, self._checkpointer.last_lsn, background)
 
     async def abandon(self) -> None:
         """Let go of everything at once, in whatever state it is."""

@@ -22,12 +22,12 @@ Returned = TypeVar("Returned")
 class Disk:
     """Every call raises DiskFault when the disk failed; the node must stop then."""
 
-    def __init__(self, journal: Journal, identity: Identity) -> None:
+    def __init__(self, journal: Journal, identity: Identity, background: ThreadPoolExecutor | None = None) -> None:
         self.journal = journal
         self.identity = identity
         self._writer = ThreadPoolExecutor(1, "disk-writer")
         self._reader = ThreadPoolExecutor(1, "disk-reader")
-        self._background = ThreadPoolExecutor(1, "disk-background")
+        self._background = background or ThreadPoolExecutor(1, "disk-background")
 
     async def append(self, block: Block) -> None:
         """Append one block; durable when this returns."""
@@ -67,14 +67,17 @@ class Disk:
 
     def close(self) -> None:
         """Wait for what is under way, then close the journal."""
-        self.release()
+        self.release().shutdown(wait=True)
         self.journal.close()
 
-    def release(self) -> None:
-        """Wait for what is under way, and leave the journal open for somebody else."""
+    def release(self) -> ThreadPoolExecutor:
+        """Wait for reads and writes, and leave the journal open for somebody else; returns who does the long work.
+
+        That may go on: whoever follows must not wait for a checkpoint, and must not write another beside it.
+        """
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
-        self._background.shutdown(wait=True)
+        return self._background
 
     def _append_each(self, blocks: Sequence[Block]) -> None:
         for block in blocks:

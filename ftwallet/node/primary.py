@@ -65,7 +65,7 @@ class PrimaryNode:
         self._boot = register.boots.get(storage.identity.node, 0)
         self._outage = outage
         self._http_socket = http_socket
-        self._disk = Disk(storage.journal, storage.identity)
+        self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
         self._lead = Lead(self._core, self._disk, witness, self)

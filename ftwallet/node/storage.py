@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,13 +24,17 @@ DEFAULT_RULES = Rules()
 
 
 class Storage(NamedTuple):
-    """`tail`: blocks beyond the commit that the log knows of, not executed. `checkpoint_lsn`: where replay began."""
+    """`tail`: blocks beyond the commit that the log knows of, not executed. `checkpoint_lsn`: where replay began.
+
+    `background`: of a node that had the directory before in this process, maybe with a checkpoint under way.
+    """
 
     identity: Identity
     journal: Journal
     ledger: Ledger
     tail: Tail
     checkpoint_lsn: int
+    background: ThreadPoolExecutor | None = None
 
     def newest_time_us(self) -> int:
         """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it."""

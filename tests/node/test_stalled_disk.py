@@ -345,3 +345,25 @@ async def test_a_disk_that_fails_under_a_session_that_was_given_up_ends_the_node
         async with asyncio.timeout(DEADLINE_S):
             await outage.wait()
         assert "could not be written" in outage.sentence
+
+
+async def test_a_promotion_does_not_wait_for_a_checkpoint_and_the_next_one_does(config: Config) -> None:
+    began, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        began.set()
+        written.wait(2 * DEADLINE_S)
+
+    async with backup_node(config, Outage()) as (node, _client, _):
+        writing = asyncio.ensure_future(node._disk.in_background(write))
+        assert await asyncio.to_thread(began.wait, DEADLINE_S)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                storage = await node.hand_over()
+            disk = Disk(storage.journal, storage.identity, storage.background)
+            await disk.record_epoch(7)
+            next_one = asyncio.ensure_future(disk.in_background(written.is_set))
+        finally:
+            written.set()
+        await writing
+        assert await next_one
