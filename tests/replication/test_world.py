@@ -8,13 +8,15 @@ from ftwallet.replication.states import BackupState, PrimaryState
 from tests.replication.breaks import BREAKS, Break, find
 from tests.replication.world import run
 
-FULL = os.environ.get("CAMPAIGN") == "full"
+WORLDS = 20_000 if os.environ.get("CAMPAIGN") == "full" else 1_000
+WORLDS_A_TEST = 1_000
 
 
-def test_nothing_acknowledged_is_lost_and_the_pair_heals() -> None:
+@pytest.mark.parametrize("first", range(0, WORLDS, WORLDS_A_TEST))
+def test_nothing_acknowledged_is_lost_and_the_pair_heals(first: int) -> None:
     visited: set[tuple[str, str]] = set()
     rolled_back = 0
-    for seed in range(20_000 if FULL else 1_000):
+    for seed in range(first, first + WORLDS_A_TEST):
         world = run(seed, 400)
         visited |= world.moves
         rolled_back += len(world.rolled_back)
