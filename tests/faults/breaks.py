@@ -148,7 +148,7 @@ def run(name: str) -> Verdict:
     broken = BREAKS[name]
     file, _, function = broken.test.partition("::")
     test = f"{Path(__file__).with_name(file)}::{function}"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-vv", "-x", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, test],
         cwd=PROJECT,
