@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ftwallet.journal import Block
 from ftwallet.node.disk import Disk
+from ftwallet.node.witness import WitnessPort
 from ftwallet.replication.effects import (
     Became,
     Commit,
@@ -30,18 +31,11 @@ from ftwallet.replication.effects import (
 )
 from ftwallet.replication.messages import Begin, Blocks, CommitMark, Hello, ToPrimary
 from ftwallet.replication.primary import Primary
-from ftwallet.replication.register import Decision, Proposal
+from ftwallet.replication.register import Proposal
 from ftwallet.rpc.clients import ReplicationStream
 
 READ_BYTES = 64 * 1024
 """How much of the journal one message takes to a backup that catches up, in bytes."""
-
-
-class WitnessPort(Protocol):
-    """The witness, near (a file) or far (the supervisor)."""
-
-    async def propose(self, proposal: Proposal) -> Decision | None:
-        """The decision; None when the witness does not answer."""
 
 
 class LeadListener(Protocol):

@@ -52,7 +52,7 @@ def _traced(node: Node, output: Path) -> Iterator[Trace]:
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
-        if "Operation not permitted" in first:
+        if "Operation not permitted" in first and not os.environ.get("CI"):  # the gate must not pass by skipping this
             pytest.skip("tracing another process is not permitted here")
         assert "attached" in first, first
         threads = len(os.listdir(f"/proc/{node.pid}/task"))
