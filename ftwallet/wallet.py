@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from ftwallet.ledger.rules import Rules
 
 if TYPE_CHECKING:
     from ftwallet.ledger.operations import Kind
     from ftwallet.ledger.outcomes import Transaction
-    from ftwallet.ledger.rules import Rules
 
 
 class Answer(NamedTuple):
@@ -72,3 +73,28 @@ class Wallet(Protocol):
 
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id, also while it is PENDING; None when it is unknown."""
+
+
+class NoWallet:
+    """A wallet that is not there yet, or not any more: nobody is served."""
+
+    rules = Rules()
+    ready = False
+    mode = ""
+    epoch = 0
+    applied_lsn = 0
+
+    def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+        """Raise Unavailable."""
+        raise Unavailable("The wallet is starting or recovering", in_doubt=True)
+
+    def balance(self, account_id: str) -> int | None:
+        """No account is known."""
+        return None
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        """No transaction is known."""
+        return None
+
+
+NO_WALLET: Final = NoWallet()

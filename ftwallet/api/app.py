@@ -23,16 +23,37 @@ from ftwallet.api.handlers import Handler, Handlers
 from ftwallet.api.hot import answered, guarded, with_hot_path
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.reply import JSON, Reply, framed
-from ftwallet.wallet import Wallet
+from ftwallet.wallet import NO_WALLET, Wallet
 
 _TRANSACTIONS = b"/transactions/"
 
 
-def build_app(wallet: Wallet, *, max_body_bytes: int = 16_384) -> ASGIApp:
-    """The REST application over a wallet; bodies longer than `max_body_bytes` are refused before they are parsed."""
-    handlers = Handlers(wallet)
-    hot = {"/deposit": handlers.deposit, "/withdraw": handlers.withdraw, "/balance": handlers.balance}
-    return with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes)), hot, max_body_bytes)
+class Application:
+    """The REST application; bodies longer than `max_body_bytes` are refused before they are parsed.
+
+    Building it takes some 30 ms, which nobody should wait for in a failover: it is built first, and is given the
+    wallet that it serves later, also another one.
+    """
+
+    def __init__(self, max_body_bytes: int = 16_384) -> None:
+        self._handlers = handlers = Handlers(NO_WALLET)
+        hot = {"/deposit": handlers.deposit, "/withdraw": handlers.withdraw, "/balance": handlers.balance}
+        self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes)), hot, max_body_bytes)
+
+    def serve(self, wallet: Wallet) -> None:
+        """Serve this wallet from the next request on."""
+        self._handlers.wallet = wallet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        await self._app(scope, receive, send)
+
+
+def build_app(wallet: Wallet, *, max_body_bytes: int = 16_384) -> Application:
+    """The REST application over one wallet."""
+    application = Application(max_body_bytes)
+    application.serve(wallet)
+    return application
 
 
 def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:

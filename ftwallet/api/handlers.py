@@ -36,15 +36,15 @@ _OK: Final = OutcomeCode.OK
 
 
 class Handlers:
-    """The calls on one wallet; `deposit`, `withdraw` and `balance` are Handlers."""
+    """The calls on `wallet`, which may be exchanged; `deposit`, `withdraw` and `balance` are Handlers."""
 
     def __init__(self, wallet: Wallet) -> None:
-        self._wallet = wallet
+        self.wallet = wallet
         self.deposit: Handler = partial(self._move, Kind.DEPOSIT)
         self.withdraw: Handler = partial(self._move, Kind.WITHDRAW)
 
     async def _move(self, kind: Kind, headers: Headers, body: bytes) -> Reply:
-        rules = self._wallet.rules
+        rules = self.wallet.rules
         try:
             account_id, amount, transaction_id = self._decode_movement(body, idempotency_key(headers), rules)
         except Malformed as error:
@@ -52,7 +52,7 @@ class Handlers:
         except AmountRefused as error:
             return problems.amount_refused(error)
         try:
-            answer = await self._wallet.submit(kind, account_id, amount, transaction_id)
+            answer = await self.wallet.submit(kind, account_id, amount, transaction_id)
         except Unavailable as error:
             return problems.unavailable(error, transaction_id)
         transaction = answer.transaction
@@ -67,7 +67,7 @@ class Handlers:
         try:
             return decode_movement(body, key, rules)
         except AmountRefused as error:
-            if error.code is not AmountProblem.OVER_LIMIT or self._wallet.find(error.transaction_id) is None:
+            if error.code is not AmountProblem.OVER_LIMIT or self.wallet.find(error.transaction_id) is None:
                 raise
         # The id was used before the limit was lowered: it keeps its answer, and a retry must learn it.
         return decode_movement(body, key, rules._replace(max_amount=MAX_STORED))
@@ -78,7 +78,7 @@ class Handlers:
             account_id = decode_balance(body)
         except Malformed as error:
             return problems.malformed(error)
-        wallet = self._wallet
+        wallet = self.wallet
         if not wallet.ready:
             return _not_serving()
         balance = wallet.balance(account_id)
@@ -93,7 +93,7 @@ class Handlers:
             transaction_id = decode_transaction_id(raw_id)
         except Malformed as error:
             return problems.malformed(error)
-        wallet = self._wallet
+        wallet = self.wallet
         if not wallet.ready:
             return _not_serving()
         transaction = wallet.find(transaction_id)
@@ -104,13 +104,13 @@ class Handlers:
 
     async def health(self) -> Reply:
         """Whether this node is the primary and serves."""
-        if self._wallet.ready:
+        if self.wallet.ready:
             return framed(200, JSON, HEALTHY, [])
         return framed(503, JSON, INITIALIZING, [(b"retry-after", b"1")])
 
     def _read_standing(self) -> list[Header]:
         """Headers of a read: the lsn that it was made at."""
-        wallet = self._wallet
+        wallet = self.wallet
         return standing(wallet.applied_lsn, wallet.epoch, wallet.mode)
 
 

@@ -6,8 +6,6 @@ import asyncio
 import os
 from pathlib import Path
 
-import structlog
-
 from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, ClientError, DiskFault
 from ftwallet.faults.injector import Injector
@@ -20,15 +18,14 @@ from ftwallet.node.checkpointing import Checkpointer
 from ftwallet.node.disk import Disk
 from ftwallet.node.following import Following
 from ftwallet.node.outage import Outage
+from ftwallet.node.ports import BackupPorts
 from ftwallet.node.storage import Storage
 from ftwallet.node.tail import Tail
 from ftwallet.replication.backup import Backup
 from ftwallet.replication.messages import EpochEnd, Identity, ToBackup, ToPrimary
 from ftwallet.replication.register import Register
 from ftwallet.replication.states import BackupState
-from ftwallet.rpc.channels import MAX_MESSAGE_BYTES, Health, add_reflection, bind, new_server
-from ftwallet.rpc.servicers import BACKUP_SERVICE, WalletBackupServicer
-from ftwallet.rpc.v1 import wallet_pb2, wallet_pb2_grpc
+from ftwallet.rpc.v1 import wallet_pb2
 
 _CHECKPOINT_TICK_S = 1.0
 
@@ -39,7 +36,13 @@ class BackupNode:
     role = "backup"
 
     def __init__(
-        self, config: Config, storage: Storage, register: Register, injector: Injector, outage: Outage
+        self,
+        config: Config,
+        storage: Storage,
+        register: Register,
+        injector: Injector,
+        outage: Outage,
+        ports: BackupPorts,
     ) -> None:
         identity, journal = storage.identity, storage.journal
         node_dir = config.node_dir(identity.node)
@@ -65,10 +68,8 @@ class BackupNode:
             every=config.checkpoint_records,
             last_lsn=storage.checkpoint_lsn,
         )
-        self._grpc = new_server(max_message_bytes=MAX_MESSAGE_BYTES)
-        self._health = Health(self._grpc, [BACKUP_SERVICE])
+        self._ports = ports
         self._ticker: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger()
 
     @property
     def ledger(self) -> Ledger:
@@ -80,21 +81,13 @@ class BackupNode:
     async def start(self) -> None:
         """Open the port and wait for the primary. Raises Refused."""
         await self._disk.record_epoch(self._core.epoch)
-        address = f"{self._config.grpc_host}:{self._config.backup_grpc_port}"
-        servicer = WalletBackupServicer(_Watched(self._following, self._outage), self.status)
-        wallet_pb2_grpc.add_WalletBackupServicer_to_server(servicer, self._grpc)
-        add_reflection(self._grpc, [BACKUP_SERVICE])
-        bind(self._grpc, address)
-        await self._grpc.start()
-        await self._health.serve()
-        self._log.info(f"Backup server listening on {address}")
+        await self._ports.open(_Watched(self._following, self._outage), self.status)
         self._ticker = asyncio.create_task(self._tick())
         self._ticker.add_done_callback(self._tick_ended)
 
     async def stop(self) -> None:
         """Leave a checkpoint and the readable files."""
-        await self._health.leave()
-        await self._grpc.stop(grace=0.5)
+        await self._ports.leave()
         await self._checkpointer.at_stop(self._core.commit_lsn)
         await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, readable.collect(self.ledger))
         await self.abandon()
@@ -106,7 +99,7 @@ class BackupNode:
         """
         if self._ticker:
             self._ticker.cancel()
-        await self._grpc.stop(grace=None)
+        await self._ports.close()
         background = await asyncio.to_thread(self._disk.release)  # a block may still be on its way to the disk
         journal, ledger = self._disk.journal, self.ledger
         tail = await asyncio.to_thread(lambda: Tail(list(journal.blocks(ledger.applied_lsn + 1))))
@@ -116,7 +109,7 @@ class BackupNode:
         """Let go of everything at once, in whatever state it is."""
         if self._ticker:
             self._ticker.cancel()
-        await self._grpc.stop(grace=None)
+        await self._ports.close()
         self._disk.close()
 
     # ---- What others ask

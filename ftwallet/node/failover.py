@@ -12,8 +12,8 @@ import time
 import structlog
 
 from ftwallet.node.lead import Lead
+from ftwallet.node.ports import Partner, SessionStream
 from ftwallet.replication.messages import ToPrimary
-from ftwallet.rpc.clients import PrimaryWalletClient, ReplicationStream
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
@@ -23,10 +23,8 @@ _HEALTH_TIMEOUT_S = 1.0
 class FailoverManager:
     """One session after the other, as long as `run` is not cancelled. `first_session`: greater than any before."""
 
-    def __init__(
-        self, client: PrimaryWalletClient, lead: Lead, *, health_interval_s: float, first_session: int
-    ) -> None:
-        self._client = client
+    def __init__(self, partner: Partner, lead: Lead, *, health_interval_s: float, first_session: int) -> None:
+        self._partner = partner
         self._lead = lead
         self._health_interval_s = health_interval_s
         self._session = first_session
@@ -38,14 +36,14 @@ class FailoverManager:
         """Connect, watch, reconnect."""
         pause = _FIRST_PAUSE_S
         while True:
-            if await self._client.is_serving(_HEALTH_TIMEOUT_S):
+            if await self._partner.is_serving(_HEALTH_TIMEOUT_S):
                 began = time.monotonic()
-                self._say(f"Connected to backup server at {self._client.address}")
+                self._say(f"Connected to backup server at {self._partner.address}")
                 self._say(f"Session with the backup ended: {await self._one_session()}")
                 if time.monotonic() - began > _LONGEST_PAUSE_S:
                     pause = _FIRST_PAUSE_S
             else:
-                self._say(f"Backup server at {self._client.address} does not answer; trying again")
+                self._say(f"Backup server at {self._partner.address} does not answer; trying again")
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -56,7 +54,7 @@ class FailoverManager:
             self._said = [*self._said[-1:], sentence]
 
     async def _one_session(self) -> str:
-        number, stream = self._session, self._client.open_stream()
+        number, stream = self._session, self._partner.open_stream()
         self._session += 1
         self._heard_at = time.monotonic()
         watcher = asyncio.create_task(self._watch(stream))
@@ -72,9 +70,9 @@ class FailoverManager:
         self._heard_at = time.monotonic()
         self._lead.received(message)
 
-    async def _watch(self, stream: ReplicationStream) -> None:
+    async def _watch(self, stream: SessionStream) -> None:
         while True:
             await asyncio.sleep(self._health_interval_s)
             idle = time.monotonic() - self._heard_at >= self._health_interval_s
-            if idle and not await self._client.is_serving(_HEALTH_TIMEOUT_S):
+            if idle and not await self._partner.is_serving(_HEALTH_TIMEOUT_S):
                 stream.end("the backup's health does not answer")

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ftwallet.journal import Block
 from ftwallet.node.disk import Disk
+from ftwallet.node.ports import SessionStream
 from ftwallet.node.witness import WitnessPort
 from ftwallet.replication.effects import (
     Became,
@@ -32,7 +33,6 @@ from ftwallet.replication.effects import (
 from ftwallet.replication.messages import Begin, Blocks, CommitMark, Hello, ToPrimary
 from ftwallet.replication.primary import Primary
 from ftwallet.replication.register import Proposal
-from ftwallet.rpc.clients import ReplicationStream
 
 READ_BYTES = 64 * 1024
 """How much of the journal one message takes to a backup that catches up, in bytes."""
@@ -71,7 +71,7 @@ class Lead:
         self._disk = disk
         self._witness = witness
         self._listener = listener
-        self._streams: dict[int, ReplicationStream] = {}
+        self._streams: dict[int, SessionStream] = {}
         self._effects: deque[Effect] = deque()
         self._blocked = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +86,7 @@ class Lead:
         """A new block is durable here."""
         self._perform(self.core.durable(block, time.monotonic()))
 
-    def session_opened(self, number: int, stream: ReplicationStream) -> None:
+    def session_opened(self, number: int, stream: SessionStream) -> None:
         """A stream to the backup stands."""
         self._streams[number] = stream
         self._perform(self.core.session_opened(number, time.monotonic()))

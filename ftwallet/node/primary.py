@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 from collections.abc import Coroutine
 from pathlib import Path
 
 import structlog
 
-from ftwallet.api.app import build_app
-from ftwallet.api.server import HttpServer
 from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, ClientError, Refused
 from ftwallet.faults.injector import Injector
@@ -26,6 +22,7 @@ from ftwallet.node.disk import Disk
 from ftwallet.node.failover import FailoverManager
 from ftwallet.node.lead import Lead
 from ftwallet.node.outage import Outage
+from ftwallet.node.ports import PrimaryPorts
 from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
 from ftwallet.node.service import PrimaryWalletService, Settings
 from ftwallet.node.storage import Storage
@@ -34,10 +31,7 @@ from ftwallet.replication.messages import EpochEnd, Identity
 from ftwallet.replication.primary import Primary, Timing
 from ftwallet.replication.register import Register
 from ftwallet.replication.states import PrimaryState
-from ftwallet.rpc.channels import Health, add_reflection, bind, new_server
-from ftwallet.rpc.clients import PrimaryWalletClient
-from ftwallet.rpc.servicers import PRIMARY_SERVICE, PrimaryWalletServicer
-from ftwallet.rpc.v1 import wallet_pb2, wallet_pb2_grpc
+from ftwallet.rpc.v1 import wallet_pb2
 
 _TICK_S = 0.05
 _GRPC_RETRY_S = 0.5
@@ -58,13 +52,13 @@ class PrimaryNode:
         witness: WitnessPort,
         injector: Injector,
         outage: Outage,
-        http_socket: socket.socket,
+        ports: PrimaryPorts,
     ) -> None:
         self.ledger: Ledger = storage.ledger
         self._config = config
         self._boot = register.boots.get(storage.identity.node, 0)
         self._outage = outage
-        self._http_socket = http_socket
+        self._ports = ports
         self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
@@ -78,10 +72,7 @@ class PrimaryNode:
             every=config.checkpoint_records,
             last_lsn=storage.checkpoint_lsn,
         )
-        self._client = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
-        self._grpc = new_server(max_message_bytes=config.max_body_bytes)
-        self._health = Health(self._grpc, [PRIMARY_SERVICE])
-        self._http = HttpServer(build_app(self._service, max_body_bytes=config.max_body_bytes))
+        self._ports.offer(self._service, self.status)
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger()
 
@@ -110,50 +101,35 @@ class PrimaryNode:
 
     async def start(self) -> None:
         """Open the ports, lead, and return; `ready` follows when the log is settled. Raises Refused."""
-        self._add_services()
-        await self._open_grpc()
+        await self._ports.open_grpc()
         self._begin()
 
     async def take_over(self) -> None:
         """Lead after a promotion: REST first, clients wait for it; gRPC follows, also if its port is not free yet."""
-        self._add_services()
         self._begin()
         self._spawn(self._keep_opening_grpc())
-
-    def _add_services(self) -> None:
-        servicer = PrimaryWalletServicer(self._service, self.status)
-        wallet_pb2_grpc.add_PrimaryWalletServicer_to_server(servicer, self._grpc)
-        add_reflection(self._grpc, [PRIMARY_SERVICE])
-
-    async def _open_grpc(self) -> None:
-        address = f"{self._config.grpc_host}:{self._config.primary_grpc_port}"
-        await self._health.wait()
-        bind(self._grpc, address)
-        await self._grpc.start()
-        self._log.info(f"Primary gRPC server listening on {address}")
 
     async def _keep_opening_grpc(self) -> None:
         while True:
             try:
-                await self._open_grpc()
+                await self._ports.open_grpc()
             except Refused as refused:  # a stranger's outgoing connection may have the port for a while
                 self._log.warning(f"{refused}; trying again")
                 await asyncio.sleep(_GRPC_RETRY_S)
                 continue
             if self._service.opened:
-                await self._health.serve()
+                await self._ports.serve()
             return
 
     def _begin(self) -> None:
         self._service.recover_pending_transactions()
-        self._spawn(self._http.serve(sockets=[self._http_socket]))
-        self._log.info(f"REST server listening on http://{self._config.http_host}:{self._config.http_port}")
+        self._spawn(self._ports.serve_rest())
         self._spawn(self._service.run())
         self._spawn(self._tick())
         self._spawn(self._keep_house())
         self._lead.start()
         failover = FailoverManager(
-            self._client,
+            self._ports.partner,
             self._lead,
             health_interval_s=self._config.health_interval_s,
             first_session=self._core.epoch * _SESSIONS_AN_EPOCH,
@@ -164,11 +140,7 @@ class PrimaryNode:
         """Refuse what is new, finish what is under way, leave a checkpoint and the readable files."""
         self._service.stop()
         await self._service.drain(self._config.request_timeout_s)
-        await self._health.leave()
-        self._http.should_exit = True
-        await self._grpc.stop(grace=1.0)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._http.stopped.wait(), 2.0)
+        await self._ports.leave()
         if self._core.commit_lsn > self._disk.journal.commit_lsn:
             await self._disk.append_mark(self._core.commit_lsn)
         self._lead.idle_mark()
@@ -185,8 +157,7 @@ class PrimaryNode:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._lead.close()
-        await self._client.close()
-        await self._grpc.stop(grace=None)
+        await self._ports.close()
         self._disk.close()
 
     # ---- What others ask
@@ -275,7 +246,7 @@ class PrimaryNode:
     async def _open(self) -> None:
         await self._service.open()
         if self._service.opened:  # else an earlier change of state has begun it, and says so when it is over
-            await self._health.serve()
+            await self._ports.serve()
 
     def _applied(self, block: Block) -> None:
         self._checkpointer.applied(block)

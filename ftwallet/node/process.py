@@ -21,6 +21,7 @@ from ftwallet.journal.identity import lock_directory, lock_holder
 from ftwallet.node import logs
 from ftwallet.node.control import NodeControlServicer
 from ftwallet.node.outage import Outage
+from ftwallet.node.ports import NetworkPorts
 from ftwallet.node.seat import Seat, Start
 from ftwallet.node.witness import open_witness
 from ftwallet.rpc.channels import Health, bind, new_server
@@ -59,7 +60,7 @@ async def _live(start: Start, node_dir: Path) -> Outage:
         loop.add_signal_handler(number, outage.asked)
     injector = Injector(node_dir)
     witness = open_witness(start.config.data_dir, start.supervisor_socket)
-    seat = Seat(start, witness, injector, outage)
+    seat = Seat(start, witness, injector, outage, NetworkPorts(start.config, start.http_fd))
     control = NodeControlServicer(injector, lambda: _starting(start), seat, outage)
     server = new_server()
     control_pb2_grpc.add_NodeControlServicer_to_server(control, server)

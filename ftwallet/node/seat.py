@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import structlog
 
-from ftwallet.api.server import open_listener
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.faults.injector import Injector
@@ -16,6 +15,7 @@ from ftwallet.journal import Corruption
 from ftwallet.journal.identity import Identity
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.outage import Outage
+from ftwallet.node.ports import Ports
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.storage import Storage, open_storage, set_damaged_aside
 from ftwallet.node.witness import WitnessPort, announce_start
@@ -38,11 +38,12 @@ class Start(NamedTuple):
 class Seat:
     """Opens the node in the role that it was started in, and changes it once, from backup to primary."""
 
-    def __init__(self, start: Start, witness: WitnessPort, injector: Injector, outage: Outage) -> None:
+    def __init__(self, start: Start, witness: WitnessPort, injector: Injector, outage: Outage, ports: Ports) -> None:
         self._start = start
         self._witness = witness
         self._injector = injector
         self._outage = outage
+        self._ports = ports
 
     async def open(self) -> PrimaryNode | BackupNode:
         """Open the directory and the ports. Raises Refused, DiskFault, Corruption."""
@@ -50,7 +51,7 @@ class Seat:
             return await self._open_primary()
         storage = await asyncio.to_thread(_open_backup_storage, self._start)
         register = await announce_start(self._witness, ProposalKind.BOOT, storage.identity)
-        node = BackupNode(self._start.config, storage, register, self._injector, self._outage)
+        node = BackupNode(self._start.config, storage, register, self._injector, self._outage, self._ports.backup())
         await node.start()
         return node
 
@@ -73,9 +74,8 @@ class Seat:
         return node
 
     def _new_primary(self, storage: Storage, register: Register) -> PrimaryNode:
-        start = self._start
-        listener = open_listener(start.config.http_host, start.config.http_port, start.http_fd)
-        return PrimaryNode(start.config, storage, register, self._witness, self._injector, self._outage, listener)
+        ports, config = self._ports.primary(), self._start.config
+        return PrimaryNode(config, storage, register, self._witness, self._injector, self._outage, ports)
 
 
 def _open_primary_storage(start: Start) -> Storage:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from ftwallet import platform
-from ftwallet.api.server import open_listener
 from ftwallet.config import Config
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block, Journal, encode_block
@@ -23,6 +22,7 @@ from ftwallet.node.backup import BackupNode
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.outage import Outage
+from ftwallet.node.ports import NetworkPorts
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.storage import open_storage
 from ftwallet.node.witness import NearWitness, announce_start
@@ -95,8 +95,8 @@ async def lonely_primary(config: Config, outage: Outage) -> PrimaryNode:
     storage = open_storage(config.node_dir("a"), config.segment_bytes)
     witness = NearWitness(config.data_dir)
     register = await announce_start(witness, ProposalKind.START, storage.identity)
-    listener = open_listener(config.http_host, config.http_port, None)
-    node = PrimaryNode(config, storage, register, witness, Injector(config.node_dir("a")), outage, listener)
+    ports = NetworkPorts(config, None).primary()
+    node = PrimaryNode(config, storage, register, witness, Injector(config.node_dir("a")), outage, ports)
     await node.start()
     async with asyncio.timeout(DEADLINE_S):
         while not node.status().ready:
@@ -264,7 +264,9 @@ class Session:
 async def backup_node(config: Config, outage: Outage) -> AsyncIterator[tuple[BackupNode, PrimaryWalletClient, Peer]]:
     register = ensure_cluster(config.data_dir)
     storage = open_storage(config.node_dir("b"), config.segment_bytes)
-    node = BackupNode(config, storage, register, Injector(config.node_dir("b")), outage)
+    node = BackupNode(
+        config, storage, register, Injector(config.node_dir("b")), outage, NetworkPorts(config, None).backup()
+    )
     await node.start()
     client = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
     try:
