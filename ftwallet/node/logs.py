@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Literal
 
 import structlog
+
+_silent = contextvars.ContextVar("silent", default=False)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Write no lines of this context, nor of the tasks that are begun in it."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def _unless_silent(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    if _silent.get():
+        raise structlog.DropEvent
+    return event
+
 
 _SHARED: list[structlog.types.Processor] = [
     structlog.stdlib.add_log_level,
@@ -24,7 +46,7 @@ def configure(level: str, form: Literal["auto", "text", "json"], **bound: str) -
         else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0, pad_level=False)
     )
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *_SHARED, renderer],
+        processors=[_unless_silent, structlog.contextvars.merge_contextvars, *_SHARED, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=True,

@@ -52,7 +52,9 @@ class SessionStream(Protocol):
 class Partner(Protocol):
     """The backup, as its primary reaches it."""
 
-    address: str
+    @property
+    def address(self) -> str:
+        """Where it is, for a person."""
 
     async def is_serving(self, timeout_s: float) -> bool:
         """Whether the backup's health says SERVING within `timeout_s` seconds."""
@@ -67,7 +69,9 @@ class Partner(Protocol):
 class PrimaryPorts(Protocol):
     """What a primary offers to the world, and its way to the backup."""
 
-    partner: Partner
+    @property
+    def partner(self) -> Partner:
+        """The backup."""
 
     def offer(self, wallet: Wallet, status: Status) -> None:
         """Offer this wallet; once, before anything is opened."""
@@ -105,7 +109,7 @@ class PrimaryNetwork:
     """`PrimaryPorts` on the network; REST on a socket that listens already, by an application that is built already."""
 
     def __init__(self, config: Config, listener: socket.socket, application: Application) -> None:
-        self.partner: Partner = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
+        self.partner = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
         self._rest_address = f"http://{config.http_host}:{config.http_port}"
         self._grpc_address = f"{config.grpc_host}:{config.primary_grpc_port}"
         self._listener = listener
@@ -192,6 +196,7 @@ class NetworkPorts:
     """`Ports` on the network: of our own sockets, or REST on the one that the supervisor has handed down."""
 
     def __init__(self, config: Config, http_fd: int | None) -> None:
+        self.application = Application(config.max_body_bytes)
         self._config = config
         self._http_fd = http_fd
 
@@ -199,7 +204,7 @@ class NetworkPorts:
         """Ports of a primary. Raises Refused when the REST port is taken."""
         config = self._config
         listener = open_listener(config.http_host, config.http_port, self._http_fd)
-        return PrimaryNetwork(config, listener, Application(config.max_body_bytes))
+        return PrimaryNetwork(config, listener, self.application)
 
     def backup(self) -> BackupPorts:
         """Ports of a backup."""

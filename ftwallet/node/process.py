@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,14 +16,16 @@ import structlog
 import uvloop
 
 from ftwallet import platform
+from ftwallet.api.app import Application
 from ftwallet.errors import EXIT_FILE, BrokenInvariant, DiskFault, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal.identity import lock_directory, lock_holder
 from ftwallet.node import logs
-from ftwallet.node.control import NodeControlServicer
+from ftwallet.node.control import Node, NodeControlServicer
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import NetworkPorts
 from ftwallet.node.seat import Seat, Start
+from ftwallet.node.warmup import warm_up
 from ftwallet.node.witness import open_witness
 from ftwallet.rpc.channels import Health, bind, new_server
 from ftwallet.rpc.sockets import NODE_SOCKET, address
@@ -60,7 +63,8 @@ async def _live(start: Start, node_dir: Path) -> Outage:
         loop.add_signal_handler(number, outage.asked)
     injector = Injector(node_dir)
     witness = open_witness(start.config.data_dir, start.supervisor_socket)
-    seat = Seat(start, witness, injector, outage, NetworkPorts(start.config, start.http_fd))
+    ports = NetworkPorts(start.config, start.http_fd)
+    seat = Seat(start, witness, injector, outage, ports)
     control = NodeControlServicer(injector, lambda: _starting(start), seat, outage)
     server = new_server()
     control_pb2_grpc.add_NodeControlServicer_to_server(control, server)
@@ -70,7 +74,7 @@ async def _live(start: Start, node_dir: Path) -> Outage:
     bind(server, address(socket_path))
     await server.start()
     try:
-        await _until_over(seat, control, health, outage)
+        await _until_over(_open(start, seat, ports.application), control, health, outage)
     except (Refused, DiskFault, BrokenInvariant) as error:
         outage.failed(error)
     finally:
@@ -79,8 +83,17 @@ async def _live(start: Start, node_dir: Path) -> Outage:
     return outage
 
 
-async def _until_over(seat: Seat, control: NodeControlServicer, health: Health, outage: Outage) -> None:
-    opening = asyncio.create_task(seat.open())
+async def _open(start: Start, seat: Seat, application: Application) -> Node:
+    """Open the node. A backup that may be promoted warms up first: later, its primary would wait for its acks."""
+    if start.role == "backup" and start.supervisor_socket is not None:
+        await warm_up(application, start.config, start.config.node_dir(start.node))
+    return await seat.open()
+
+
+async def _until_over(
+    opened: Coroutine[None, None, Node], control: NodeControlServicer, health: Health, outage: Outage
+) -> None:
+    opening = asyncio.create_task(opened)
     ending = asyncio.create_task(outage.wait())
     await asyncio.wait({opening, ending}, return_when=asyncio.FIRST_COMPLETED)
     if not opening.done():
