@@ -140,6 +140,12 @@ class Config(BaseModel):
         le=1_000_000_000,
         description="Journal records between two checkpoints of the state.",
     )
+    state_sync_records: int = Field(
+        default=200_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Journal records that a checkpoint must save a backup that is behind, to be sent instead of them.",
+    )
     min_free_bytes: int = Field(
         default=64 * MEBIBYTE,
         ge=0,

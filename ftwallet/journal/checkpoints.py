@@ -1,8 +1,9 @@
 """Checkpoints: the state at one lsn, so that a start replays only what came after.
 
-Each can be made again from the log. A file appears under its name only when it is whole and synced. The
-newest two are kept, so that a damaged one costs a longer replay and nothing else. A checkpoint says how far
-it got (lsn and chain), and counts only for a log that holds just that: `Journal.holds`.
+Each can be made again from the log, unless that begins after a checkpoint (a state sync). A file appears
+under its name only when it is whole and synced. The newest two are kept, so that a damaged one costs a
+longer replay and nothing else. A checkpoint says how far it got (lsn and chain), and counts only for a log
+that holds just that: `Journal.holds`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class CheckpointMeta(msgspec.Struct, frozen=True):
     format_version: int = FORMAT_VERSION
 
 
-class _Damaged(DiskFault):
+class DamagedCheckpoint(DiskFault):
     """Why a checkpoint cannot be used."""
 
 
@@ -82,16 +83,52 @@ def load_newest(
     The file is checked to its end before it is returned. `report` gets a sentence for each that was passed
     over. Raises Refused if one was written by a newer program.
     """
+    found = find_newest(directory, usable, report)
+    return (found[0], _chunks(found[1])) if found else None
+
+
+def find_newest(
+    directory: Path,
+    usable: Callable[[CheckpointMeta], bool] = lambda _: True,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[CheckpointMeta, Path] | None:
+    """As `load_newest`, and return the file itself."""
     for path in sorted(directory.glob(f"*{_SUFFIX}"), reverse=True):
         try:
             meta = _check(path)
-        except (_Damaged, OSError) as error:
+        except (DamagedCheckpoint, OSError) as error:
             report(f"{path} is passed over: {error}")
             continue
         if usable(meta):
-            return meta, _chunks(path)
+            return meta, path
         report(f"{path} is passed over: it is not of this log")
     return None
+
+
+def load_file(path: Path) -> tuple[CheckpointMeta, Iterator[bytes]]:
+    """Check a file to its end; return what it is of, and its chunks.
+
+    Raises DamagedCheckpoint, Refused if it was written by a newer program, OSError.
+    """
+    return _check(path), _chunks(path)
+
+
+def adopt_file(file: Path, directory: Path, lsn: int) -> None:
+    """Give a checkpoint that was made elsewhere, whole and synced, its name among ours, durably. Raises DiskFault."""
+    path = directory / f"{lsn:020d}{_SUFFIX}"
+    with disk_errors(path, "written"):
+        platform.make_directory(directory)
+        platform.rename(file, path)
+        platform.fsync_directory(directory)
+
+
+def drop_others(directory: Path, lsn: int) -> None:
+    """Remove every checkpoint but that at `lsn`. Raises DiskFault."""
+    kept = directory / f"{lsn:020d}{_SUFFIX}"
+    with disk_errors(directory, "tidied"):
+        for path in {*directory.glob(f"*{_SUFFIX}"), *directory.glob(f"*{_DRAFT_SUFFIX}")} - {kept}:
+            platform.remove(path)
+        platform.fsync_directory(directory)
 
 
 def _write_draft(draft: Path, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
@@ -129,7 +166,7 @@ def _prune(directory: Path, newest: Path) -> None:
 
 
 def _check(path: Path) -> CheckpointMeta:
-    """Read all of a file. Raises _Damaged, Refused, OSError."""
+    """Read all of a file. Raises DamagedCheckpoint, Refused, OSError."""
     with path.open("rb") as file:
         meta = _read_meta(path, file)
         for _ in _read_chunks(file):
@@ -146,7 +183,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _read_meta(path: Path, file: BinaryIO) -> CheckpointMeta:
     magic, version, complement, size, crc = _PREFIX.unpack(_exactly(file, _PREFIX.size))
     if magic != _MAGIC or version ^ complement != _VERSION_MASK:
-        raise _Damaged("it does not begin like a checkpoint")
+        raise DamagedCheckpoint("it does not begin like a checkpoint")
     if version > FORMAT_VERSION:
         raise Refused(
             f"{path} has format version {version}, this program knows up to {FORMAT_VERSION}: run the newer program",
@@ -154,7 +191,7 @@ def _read_meta(path: Path, file: BinaryIO) -> CheckpointMeta:
         )
     content = _exactly(file, size)
     if crc32(content) != crc:
-        raise _Damaged("its description does not match its checksum")
+        raise DamagedCheckpoint("its description does not match its checksum")
     return msgspec.msgpack.decode(content, type=CheckpointMeta)
 
 
@@ -167,14 +204,14 @@ def _read_chunks(file: BinaryIO) -> Iterator[bytes]:
             break
         chunk = _exactly(file, size)
         if crc32(chunk) != crc:
-            raise _Damaged(f"the chunk at byte {offset} does not match its checksum")
+            raise DamagedCheckpoint(f"the chunk at byte {offset} does not match its checksum")
         yield chunk
         count += 1
     if count != crc or file.read(1):
-        raise _Damaged("it does not end where it should")
+        raise DamagedCheckpoint("it does not end where it should")
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
     if size > os.fstat(file.fileno()).st_size - file.tell():  # asked first: a damaged size may be gigabytes
-        raise _Damaged("it ends too early")
+        raise DamagedCheckpoint("it ends too early")
     return file.read(size)

@@ -37,6 +37,7 @@ class _Content(msgspec.Struct, frozen=True):
     incarnation: str
     epoch: int
     boot: int
+    state_sync: bool = False
 
 
 class _Version(msgspec.Struct):
@@ -118,6 +119,11 @@ class Identity:
         """The newest start of this node that the witness counted; 0 before the first."""
         return self._content.boot
 
+    @property
+    def state_sync(self) -> bool:
+        """Whether this incarnation was drawn for a state sync that is not over: it never stood in the in-sync set."""
+        return self._content.state_sync
+
     def record_epoch(self, epoch: int) -> None:
         """Make a newer epoch durable; the same one again costs nothing.
 
@@ -138,14 +144,22 @@ class Identity:
         if boot > self.boot:
             self._save(msgspec.structs.replace(self._content, boot=boot))
 
-    def renew_incarnation(self) -> str:
+    def renew_incarnation(self, *, for_state_sync: bool = False) -> str:
         """Become another node to the witness, durably, and return the new incarnation.
 
-        Comes before a state sync: the old incarnation may stand in the in-sync set, and from now on this
-        directory no longer holds what that promises. Raises DiskFault.
+        Comes before a state sync, which is marked together with it: the old incarnation may stand in the
+        in-sync set, and from now on this directory no longer holds what that promises. Raises DiskFault.
         """
-        self._save(msgspec.structs.replace(self._content, incarnation=new_incarnation()))
+        self._save(msgspec.structs.replace(self._content, incarnation=new_incarnation(), state_sync=for_state_sync))
         return self.incarnation
+
+    def end_state_sync(self) -> None:
+        """This incarnation may join the in-sync set from now on, so it counts for no other state sync.
+
+        Raises DiskFault.
+        """
+        if self.state_sync:
+            self._save(msgspec.structs.replace(self._content, state_sync=False))
 
     def _save(self, content: _Content) -> None:
         text = msgspec.json.format(msgspec.json.encode(content)) + b"\n"

@@ -76,8 +76,13 @@ class Journal:
             os.close(fd)
 
     @property
+    def first_lsn(self) -> int:
+        """The first record, or the first to come: greater than 1 when the log begins after a checkpoint."""
+        return self._log.first_lsn
+
+    @property
     def durable_lsn(self) -> int:
-        """The last record that is synced on this node's disk; 0 if there is none."""
+        """The last record that is synced on this node's disk, `first_lsn - 1` if there is none."""
         return self._log.end.head.lsn
 
     @property
@@ -141,7 +146,7 @@ class Journal:
         """Read durable blocks in order, the first of them the one that holds `from_lsn`.
 
         As many as fit into `max_bytes`, but at least one; none if `from_lsn` is past `durable_lsn`. Any
-        thread; may read for as long as the disk takes. Raises ValueError if `from_lsn` is below 1,
+        thread; may read for as long as the disk takes. Raises ValueError if `from_lsn` is below `first_lsn`,
         Corruption, DiskFault.
         """
         blocks: list[Block] = []
@@ -154,20 +159,21 @@ class Journal:
                 blocks.append(block)
         return blocks
 
-    def blocks(self, from_lsn: int = 1) -> Iterator[Block]:
-        """Read all blocks that were durable when asked for each, from the one that holds `from_lsn`.
+    def blocks(self, from_lsn: int | None = None) -> Iterator[Block]:
+        """Read all blocks that were durable when asked for each, from the one that holds `from_lsn`, or all.
 
         As `read`.
         """
+        from_lsn = self.first_lsn if from_lsn is None else from_lsn
         while blocks := self.read(from_lsn, _ITERATION_BYTES):
             yield from blocks
             from_lsn = blocks[-1].last_lsn + 1
 
     def chain_at(self, lsn: int) -> bytes:
-        """The hash (32 bytes) over all records up to `lsn`, which is 0 or the last of a block.
+        """The hash (32 bytes) over all records up to `lsn`, which is `first_lsn - 1` or the last of a block.
 
-        Any thread; the first look into an old segment reads it. Raises KeyError if no block ends there,
-        Corruption, DiskFault.
+        Any thread; the first look into an old segment reads it. Raises KeyError if no block of this log ends
+        there, Corruption, DiskFault.
         """
         head = self._log.end.head
         if lsn == head.lsn:
@@ -201,6 +207,22 @@ class Journal:
                 quarantine.keep(recovery.quarantine_of(self.directory), lsn, why, tails)
                 self._remove_after(kept, place.offset)
         return blocks
+
+    def begin_after(self, head: Head) -> None:
+        """Remove every record and begin anew after `head`, whose state a checkpoint holds. Disk thread.
+
+        No copy is kept: the caller knows that the state at `head` has all of them in it. A crash on the way
+        leaves the log shorter by some of its newest segments, or no log at all, which only a node that is
+        not in sync may start from. Raises DiskFault.
+        """
+        with self._stays, self._poisoned_until_done():
+            self.close()
+            for segment in reversed(self._log.segments):  # durable one by one, as in a cut
+                platform.remove(segment.path)
+                platform.fsync_directory(self.directory)
+            only = create_segment(self.directory, self._cluster_id, 0, head)
+            self._log = Log((only,), only.start)
+            self._fd = os.open(only.path, os.O_RDWR)
 
     def _remove_after(self, kept: int, length: int) -> None:
         """Newest first, each durable before the next: a crash leaves a shorter log, never one with a hole."""

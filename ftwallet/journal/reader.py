@@ -19,10 +19,10 @@ from ftwallet.journal.segments import Point, Scan, reading
 def blocks(log: Log, from_lsn: int) -> Generator[Block, None, None]:
     """Yield the blocks from the one that holds `from_lsn` to the end of the log.
 
-    Raises ValueError if `from_lsn` is below 1, Corruption, DiskFault.
+    Raises ValueError if `from_lsn` is before the log's first record, Corruption, DiskFault.
     """
-    if from_lsn < 1:
-        raise ValueError("the first lsn is 1")
+    if from_lsn < log.first_lsn:
+        raise ValueError(f"the log begins with lsn {log.first_lsn}, and lsn {from_lsn} was asked for")
     if from_lsn <= log.end.head.lsn:
         for index in range(_segment_with(log, from_lsn), len(log.segments)):
             for _, block in _segment_blocks(log, index, from_lsn):
@@ -32,9 +32,9 @@ def blocks(log: Log, from_lsn: int) -> Generator[Block, None, None]:
 def place_after(log: Log, lsn: int) -> tuple[int, Point]:
     """Find where the block after `lsn` begins: the index of its segment, and the place in it.
 
-    Raises KeyError if no block begins there, Corruption, DiskFault.
+    Raises KeyError if no block begins there, or if the log begins later, Corruption, DiskFault.
     """
-    if 0 <= lsn < log.end.head.lsn:
+    if log.first_lsn - 1 <= lsn < log.end.head.lsn:
         index = _segment_with(log, lsn + 1)
         with closing(_segment_blocks(log, index, lsn + 1)) as found:
             place, block = next(found)

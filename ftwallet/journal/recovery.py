@@ -36,6 +36,11 @@ class Log(NamedTuple):
     segments: tuple[Segment, ...]
     end: Point
 
+    @property
+    def first_lsn(self) -> int:
+        """The lsn of its first record, or of the first to come: greater than 1 when it begins after a checkpoint."""
+        return self.segments[0].first_lsn
+
 
 class TornTail(NamedTuple):
     """What an open cut off: `size` bytes from `offset` of a segment, kept in the directory `quarantine`."""

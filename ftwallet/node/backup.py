@@ -19,6 +19,7 @@ from ftwallet.node.disk import Disk
 from ftwallet.node.following import Following
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import BackupPorts
+from ftwallet.node.receiving import partial
 from ftwallet.node.storage import Storage
 from ftwallet.node.tail import Tail
 from ftwallet.replication.backup import Backup
@@ -56,9 +57,11 @@ class BackupNode:
             durable_lsn=journal.durable_lsn,
             commit_lsn=storage.ledger.applied_lsn,
             history=tuple(EpochEnd(*end) for end in journal.history),
+            state_sync=identity.state_sync,
+            partial=partial(node_dir),
         )
         self._following = Following(
-            self._core, storage.ledger, self._disk, storage.tail, node_dir, injector, self._applied
+            self._core, storage.ledger, self._disk, storage.tail, node_dir, injector, self._applied, self._installed
         )
         self._checkpointer = Checkpointer(
             node_dir / "checkpoints",
@@ -134,7 +137,7 @@ class BackupNode:
             chain=journal.chain,
             pid=os.getpid(),
             boot=self._boot,
-            counters={"refused": core.refused, "duplicates": self.ledger.duplicates},
+            counters={"refused": core.refused, "duplicates": self.ledger.duplicates, "behind": core.behind},
         )
 
     def find(self, transaction_id: str) -> Transaction | None:
@@ -149,6 +152,9 @@ class BackupNode:
 
     def _applied(self, block: Block) -> None:
         self._checkpointer.applied(block)
+
+    def _installed(self, lsn: int) -> None:
+        self._checkpointer.stands_at(lsn)
 
     async def _tick(self) -> None:
         while True:

@@ -42,6 +42,7 @@ class Checkpointer:
         self._every = every
         self._last_lsn = last_lsn
         self._waiting: _Waiting | None = None
+        self._in_a_hurry = False
         self._log = structlog.get_logger()
 
     @property
@@ -51,8 +52,20 @@ class Checkpointer:
 
     def applied(self, block: Block) -> None:
         """A block was executed; the ledger stands right after it."""
-        if self._waiting is None and block.last_lsn - self._last_lsn >= self._every:
+        due = self._in_a_hurry or block.last_lsn - self._last_lsn >= self._every
+        if self._waiting is None and due:
             self._take(block.epoch, block.chain)
+
+    def hurry(self) -> None:
+        """Somebody needs a checkpoint: take one now if the ledger stands at the log's end, else at the next block's."""
+        journal = self._disk.journal
+        self._in_a_hurry = True
+        if self._waiting is None and 0 < self._ledger().applied_lsn == journal.durable_lsn:
+            self._take(journal.history[-1][0], journal.chain)
+
+    def stands_at(self, lsn: int) -> None:
+        """The node has been given the checkpoint at `lsn`; a copy of what it had before is for nobody."""
+        self._waiting, self._last_lsn = None, lsn
 
     def _take(self, epoch: int, chain: bytes) -> None:
         lsn = self._ledger().applied_lsn
@@ -60,7 +73,7 @@ class Checkpointer:
         history = [(end.epoch, end.last_lsn) for end in cut_history(self._history(), lsn)]
         meta = CheckpointMeta(lsn=lsn, epoch=epoch, chain=chain, digest=bytes.fromhex(state.digest), history=history)
         self._waiting = _Waiting(state, meta)
-        self._last_lsn = lsn
+        self._last_lsn, self._in_a_hurry = lsn, False
 
     async def tick(self, commit_lsn: int) -> None:
         """Write the copy that waits, once the commit has reached it. Raises DiskFault."""

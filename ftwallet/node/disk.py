@@ -53,6 +53,14 @@ class Disk:
         """Make the newest seen epoch durable."""
         await self._write(self.identity.record_epoch, epoch)
 
+    async def renew_incarnation(self) -> str:
+        """Become another node to the witness, for a state sync; returns the new incarnation."""
+        return await self._write(lambda: self.identity.renew_incarnation(for_state_sync=True))
+
+    async def end_state_sync(self) -> None:
+        """Forget durably that a state sync is under way."""
+        await self._write(self.identity.end_state_sync)
+
     async def read(self, from_lsn: int, max_bytes: int) -> list[Block]:
         """Blocks from `from_lsn` on, at least one if there is one, else up to `max_bytes`."""
         return await self._run(self._reader, self.journal.read, from_lsn, max_bytes)

@@ -22,6 +22,7 @@ from ftwallet.ledger.operations import Operation, decode_operations
 from ftwallet.ledger.outcomes import Transaction
 from ftwallet.ledger.rules import Rules
 from ftwallet.node.disk import Disk
+from ftwallet.node.receiving import NotAsOffered, Receiving
 from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
 from ftwallet.node.storage import rebuild
 from ftwallet.node.tail import Tail
@@ -32,12 +33,29 @@ from ftwallet.replication.effects import (
     AppendBlocks,
     Became,
     Commit,
+    DropPart,
     Effect,
     EndSession,
+    EndStateSync,
+    FindPart,
+    Install,
+    KeepSlice,
     RecordEpoch,
+    RenewIncarnation,
     Send,
+    TakeFingerprint,
 )
-from ftwallet.replication.messages import Ack, CommitMark, CutReport, HelloReply, Refusal, ToBackup, ToPrimary
+from ftwallet.replication.messages import (
+    Ack,
+    CheckpointFile,
+    CommitMark,
+    CutReport,
+    Held,
+    HelloReply,
+    Refusal,
+    ToBackup,
+    ToPrimary,
+)
 
 
 class Following:
@@ -52,6 +70,7 @@ class Following:
         node_dir: Path,
         injector: Injector,
         on_applied: Callable[[Block], None],
+        on_installed: Callable[[int], None],
     ) -> None:
         self.core = core
         self.ledger = ledger
@@ -61,6 +80,8 @@ class Following:
         self._rollbacks = Rollbacks(node_dir / ROLLBACKS_FILE)
         self._injector = injector
         self._on_applied = on_applied
+        self._on_installed = on_installed
+        self._receiving = Receiving(node_dir, disk)
         self._one_at_a_time = asyncio.Lock()
         self._unacked_ids: list[str] = []
         self._marked_lsn = disk.journal.commit_lsn
@@ -113,11 +134,12 @@ class Following:
         over = False
         todo = deque(effects)
         while todo:
-            match todo.popleft():
+            effect = todo.popleft()
+            match effect:
                 case RecordEpoch(epoch):
                     await self._disk.record_epoch(epoch)
                 case Send(message):
-                    if isinstance(message, HelloReply | Ack | CutReport | Refusal):
+                    if isinstance(message, HelloReply | Ack | Held | CutReport | Refusal):
                         replies.append(message)
                 case Align(session, common_lsn, chain):
                     todo.extend(await self._align(session, common_lsn, chain))
@@ -129,7 +151,40 @@ class Following:
                     over = True
                 case Commit():
                     pass  # executed already; `core.commit_lsn` is what checkpoints wait for
+                case _:
+                    todo.extend(await self._sync_state(effect))
         return replies, over
+
+    async def _sync_state(self, effect: Effect) -> list[Effect]:
+        """Perform an effect of a state sync."""
+        match effect:
+            case RenewIncarnation():
+                self.core.renewed(await self._disk.renew_incarnation())
+            case FindPart(session, file):
+                return self.core.part_found(session, await self._receiving.find(file))
+            case KeepSlice(session, offset, data):
+                return self.core.slice_kept(session, await self._receiving.keep(offset, data))
+            case TakeFingerprint(session):
+                return self.core.fingerprint_taken(session, await self._receiving.take_fingerprint())
+            case DropPart():
+                await self._receiving.drop()
+            case Install(session, file):
+                return await self._install(session, file)
+            case EndStateSync():
+                await self._disk.end_state_sync()
+        return []
+
+    async def _install(self, session: int, file: CheckpointFile) -> list[Effect]:
+        try:
+            self.ledger = await self._receiving.install(file)
+        except NotAsOffered as error:
+            self._log.error(f"State sync: {error}")
+            return self.core.not_installed(session, str(error))
+        self._tail = Tail([])
+        self._marked_lsn = file.lsn
+        self._on_installed(file.lsn)
+        self._log.info(f"State sync: installed the checkpoint at lsn {file.lsn}")
+        return self.core.installed(session)
 
     async def _align(self, session: int, common_lsn: int, chain: bytes) -> list[Effect]:
         journal = self._disk.journal
@@ -137,7 +192,7 @@ class Following:
             ours = await self._disk.chain_at(common_lsn)
         except KeyError:
             raise PeerViolation(f"no block of this log ends at lsn {common_lsn}") from None
-        if ours != chain:
+        if chain and ours != chain:
             self._log.error(f"The hash chains differ at lsn {common_lsn}: one of the logs is damaged; nothing is cut")
             return self.core.divergent(session, common_lsn)
         if journal.durable_lsn > common_lsn:

@@ -24,15 +24,18 @@ from ftwallet.replication.effects import (
     Greet,
     Propose,
     ReadBlocks,
+    ReadSlice,
     RecordEpoch,
     RecordRollbacks,
     Send,
     SettleTail,
     Stop,
+    Wanted,
 )
-from ftwallet.replication.messages import Begin, Blocks, CommitMark, Hello, ToPrimary
+from ftwallet.replication.messages import Begin, Blocks, CheckpointFile, CommitMark, Hello, Slice, ToPrimary
 from ftwallet.replication.primary import Primary
 from ftwallet.replication.register import Proposal
+from ftwallet.replication.states import PrimaryState
 
 READ_BYTES = 64 * 1024
 """How much of the journal one message takes to a backup that catches up, in bytes."""
@@ -63,12 +66,28 @@ class LeadListener(Protocol):
         """An effect could not be performed."""
 
 
+class Checkpoints(Protocol):
+    """The checkpoints that a backup too far behind may be sent."""
+
+    async def find(self, wanted: Wanted) -> CheckpointFile | None:
+        """The one to offer, None when there is none yet."""
+
+    async def read(self, file: CheckpointFile, offset: int, size: int) -> bytes:
+        """At most `size` bytes of it; none when it is not to be had any more."""
+
+    async def forget(self) -> None:
+        """Nobody needs it any more."""
+
+
 class Lead:
     """Drives one `Primary`."""
 
-    def __init__(self, core: Primary, disk: Disk, witness: WitnessPort, listener: LeadListener) -> None:
+    def __init__(
+        self, core: Primary, disk: Disk, witness: WitnessPort, listener: LeadListener, checkpoints: Checkpoints
+    ) -> None:
         self.core = core
         self._disk = disk
+        self._checkpoints = checkpoints
         self._witness = witness
         self._listener = listener
         self._streams: dict[int, SessionStream] = {}
@@ -139,14 +158,16 @@ class Lead:
         match effect:
             case Send(message):
                 stream = self._streams.get(message.session)
-                if stream and isinstance(message, Hello | Begin | Blocks | CommitMark):
+                if stream and isinstance(message, Hello | Begin | Blocks | Slice | CommitMark):
                     stream.send(message)
             case Commit(lsn):
                 self._listener.committed(lsn)
             case ReadBlocks(session, from_lsn):
                 self._spawn(self._read_blocks(session, from_lsn))
-            case Greet(session, common_lsn):
-                self._spawn(self._greet(session, common_lsn))
+            case ReadSlice(session, file, offset, size):
+                self._spawn(self._read_slice(session, file, offset, size))
+            case Greet(session, common_lsn, wanted):
+                self._spawn(self._greet(session, common_lsn, wanted))
             case Propose(proposal):
                 self._spawn(self._propose(proposal))
             case EndSession(session, reason):
@@ -154,6 +175,8 @@ class Lead:
             case RecordRollbacks(operations):
                 self._listener.backup_cut(operations)
             case Became(state, reason):
+                if state == PrimaryState.PAIRED:
+                    self._spawn(self._checkpoints.forget())
                 self._listener.became(state, reason)
             case Stop(reason, fenced):
                 self._listener.must_stop(reason, fenced)
@@ -180,9 +203,15 @@ class Lead:
             self._listener.after_cut()
         return self.core.tail_settled(common_lsn)
 
-    async def _greet(self, session: int, common_lsn: int) -> None:
-        chain = await self._disk.chain_at(common_lsn)
-        self._perform(self.core.greeted(session, common_lsn, chain, time.monotonic()))
+    async def _greet(self, session: int, common_lsn: int, wanted: Wanted | None) -> None:
+        begins_later = common_lsn + 1 < self._disk.journal.first_lsn
+        chain = b"" if begins_later else await self._disk.chain_at(common_lsn)
+        checkpoint = await self._checkpoints.find(wanted) if wanted else None
+        self._perform(self.core.greeted(session, common_lsn, chain, time.monotonic(), checkpoint))
+
+    async def _read_slice(self, session: int, file: CheckpointFile, offset: int, size: int) -> None:
+        data = await self._checkpoints.read(file, offset, size)
+        self._perform(self.core.slice_read(session, data, time.monotonic()))
 
     async def _read_blocks(self, session: int, from_lsn: int) -> None:
         blocks = await self._disk.read(from_lsn, READ_BYTES)

@@ -21,6 +21,7 @@ from ftwallet.node.checkpointing import Checkpointer
 from ftwallet.node.disk import Disk
 from ftwallet.node.failover import FailoverManager
 from ftwallet.node.lead import Lead
+from ftwallet.node.offering import Offering
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import PrimaryPorts
 from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
@@ -28,7 +29,7 @@ from ftwallet.node.service import PrimaryWalletService, Settings
 from ftwallet.node.storage import Storage
 from ftwallet.node.witness import WitnessPort
 from ftwallet.replication.messages import EpochEnd, Identity
-from ftwallet.replication.primary import Primary, Timing
+from ftwallet.replication.primary import Limits, Primary, Timing
 from ftwallet.replication.register import Register
 from ftwallet.replication.states import PrimaryState
 from ftwallet.rpc.v1 import wallet_pb2
@@ -62,8 +63,6 @@ class PrimaryNode:
         self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
-        self._lead = Lead(self._core, self._disk, witness, self)
-        self._service.lead_with(self._lead)
         self._checkpointer = Checkpointer(
             config.node_dir(storage.identity.node) / "checkpoints",
             lambda: storage.ledger,
@@ -72,6 +71,9 @@ class PrimaryNode:
             every=config.checkpoint_records,
             last_lsn=storage.checkpoint_lsn,
         )
+        offering = Offering(config.node_dir(storage.identity.node), self._disk, self._checkpointer.hurry)
+        self._lead = Lead(self._core, self._disk, witness, self, offering)
+        self._service.lead_with(self._lead)
         self._ports.offer(self._service, self.status)
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger()
@@ -288,5 +290,7 @@ def _new_core(config: Config, storage: Storage, register: Register) -> Primary:
         commit_lsn=storage.ledger.applied_lsn,
         history=tuple(EpochEnd(*end) for end in journal.history),
         now=asyncio.get_running_loop().time(),
+        first_lsn=journal.first_lsn,
         timing=Timing(ack=config.ack_timeout_s, settle=config.settle_timeout_s),
+        limits=Limits(state_sync_records=config.state_sync_records),
     )

@@ -114,6 +114,10 @@ def _old_copy(node_dir: Path, register: Register) -> str | None:
     """
     identity = Identity.load(node_dir)
     counted = register.boots.get(identity.node, 0)
-    if identity.boot >= counted or register.in_sync.get(identity.node) != identity.incarnation:
+    if register.in_sync.get(identity.node) != identity.incarnation:
+        return None
+    if identity.state_sync:  # in sync it has not been since before that was over
+        return f"{node_dir} is an old copy, made in the middle of a state sync"
+    if identity.boot >= counted:
         return None
     return f"{node_dir} is an old copy, of start {identity.boot} where node {identity.node} has had {counted} starts"

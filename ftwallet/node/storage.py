@@ -11,7 +11,7 @@ import structlog
 
 from ftwallet import platform
 from ftwallet.journal import Block, Corruption, Journal
-from ftwallet.journal.checkpoints import load_newest
+from ftwallet.journal.checkpoints import CheckpointMeta, load_newest
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import decode_operations
@@ -38,8 +38,11 @@ class Storage(NamedTuple):
 
     def newest_time_us(self) -> int:
         """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it."""
-        newest = self.journal.read(self.journal.durable_lsn, 1) if self.journal.durable_lsn else []
-        return max((one.time_us for block in newest for one in decode_operations(block.payload)), default=0)
+        journal = self.journal
+        if journal.durable_lsn < journal.first_lsn:  # the state's own times, where a log begins after a checkpoint
+            return max((one.time_us for one in self.ledger.transactions()), default=0)
+        newest = journal.read(journal.durable_lsn, 1)
+        return max(one.time_us for block in newest for one in decode_operations(block.payload))
 
 
 def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = False) -> Storage:
@@ -84,22 +87,31 @@ def rebuild(node_dir: Path, journal: Journal) -> tuple[Ledger, Tail]:
 
 
 def _from_checkpoint(directory: Path, journal: Journal) -> Ledger:
-    """The ledger of the newest checkpoint that this log still holds, else a new one: the log has all of it."""
-    loaded = load_newest(
-        directory,
-        usable=lambda meta: meta.lsn <= journal.commit_lsn and journal.holds(meta.lsn, meta.chain),
-        report=structlog.get_logger().warning,
-    )
-    if loaded is None:
-        return Ledger(DEFAULT_RULES, MemoryState())
-    meta, chunks = loaded
-    try:
-        return Ledger.restore(chunks)
-    except ValueError as error:
-        structlog.get_logger().warning(
-            f"The checkpoint at lsn {meta.lsn} is passed over, and the log replayed: {error}"
+    """The ledger of the newest checkpoint that this log still holds, else a new one: the log has all of it.
+
+    Raises Corruption when the log begins after a checkpoint and there is none: nothing has the records before it.
+    """
+    log = structlog.get_logger()
+    unfit: set[int] = set()
+    while loaded := load_newest(directory, lambda meta: meta.lsn not in unfit and holds(journal, meta), log.warning):
+        meta, chunks = loaded
+        try:
+            return Ledger.restore(chunks)
+        except ValueError as error:
+            log.warning(f"The checkpoint at lsn {meta.lsn} is passed over: {error}")
+            unfit.add(meta.lsn)
+    if journal.first_lsn > 1:
+        why = (
+            f"the log begins with lsn {journal.first_lsn}, after a checkpoint, and {directory} holds no sound "
+            "checkpoint of it; rebuild this node from its partner (docs/operations.md)"
         )
-        return Ledger(DEFAULT_RULES, MemoryState())
+        raise Corruption(journal.directory, 0, why)
+    return Ledger(DEFAULT_RULES, MemoryState())
+
+
+def holds(journal: Journal, meta: CheckpointMeta) -> bool:
+    """Tell whether a checkpoint is of this log and of nothing that may still be cut. Raises Corruption, DiskFault."""
+    return meta.lsn <= journal.commit_lsn and journal.holds(meta.lsn, meta.chain)
 
 
 def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) -> Path:

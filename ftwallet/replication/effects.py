@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ftwallet.replication.messages import ToBackup, ToPrimary
+from ftwallet.replication.messages import CheckpointFile, ToBackup, ToPrimary
 from ftwallet.replication.register import Proposal
 
 
@@ -51,15 +51,42 @@ class RecordRollbacks(NamedTuple):
     operations: bytes
 
 
+class Wanted(NamedTuple):
+    """A checkpoint to offer: one at `from_lsn` or later, if it can be the one with this fingerprint (empty: any).
+
+    `required`: the backup cannot do without, so make one if there is none.
+    """
+
+    from_lsn: int
+    fingerprint: str
+    required: bool
+
+
 class Greet(NamedTuple):
-    """Primary: look up the chain of our log at `common_lsn` and report `greeted` with it."""
+    """Primary: look up the chain of our log at `common_lsn`, and the checkpoint if any, and report `greeted` with both.
+
+    Where our log begins after `common_lsn` the chain is reported empty.
+    """
 
     session: int
     common_lsn: int
+    checkpoint: Wanted | None = None
+
+
+class ReadSlice(NamedTuple):
+    """Primary: read at most `size` bytes of the offered file from `offset` on, and report `slice_read`."""
+
+    session: int
+    file: CheckpointFile
+    offset: int
+    size: int
 
 
 class Align(NamedTuple):
-    """Backup: prove the chain at `common_lsn`, cut what goes beyond it, execute up to it, then report `aligned`."""
+    """Backup: prove the chain at `common_lsn`, cut what goes beyond it, execute up to it, then report `aligned`.
+
+    An empty chain proves nothing and need not: what is left of the log is about to be replaced.
+    """
 
     session: int
     common_lsn: int
@@ -71,6 +98,53 @@ class AppendBlocks(NamedTuple):
 
     session: int
     blocks: tuple[object, ...]
+
+
+class RenewIncarnation(NamedTuple):
+    """Backup: make a new incarnation durable, marked as that of a state sync, then report `renewed` with it."""
+
+    session: int
+
+
+class FindPart(NamedTuple):
+    """Backup: report with `part_found` how many bytes of just this file are durable here; drop parts of others."""
+
+    session: int
+    file: CheckpointFile
+
+
+class KeepSlice(NamedTuple):
+    """Backup: write these bytes of the file, sync them, then report `slice_kept`."""
+
+    session: int
+    offset: int
+    data: bytes
+
+
+class TakeFingerprint(NamedTuple):
+    """Backup: the file is whole; report `fingerprint_taken`, of what its disk holds."""
+
+    session: int
+
+
+class DropPart(NamedTuple):
+    """Backup: forget the file: it is not the one that was offered."""
+
+    session: int
+
+
+class Install(NamedTuple):
+    """Backup: check the file for damage and for being what was offered, then begin the log and the ledger anew with it.
+
+    Durable when `installed` is reported; `not_installed` when it is not what was offered, with all as it was.
+    """
+
+    session: int
+    file: CheckpointFile
+
+
+class EndStateSync(NamedTuple):
+    """Backup: clear the mark of RenewIncarnation durably: from the next effect on this incarnation may join."""
 
 
 class EndSession(NamedTuple):
@@ -103,8 +177,16 @@ Effect = (
     | SettleTail
     | RecordRollbacks
     | Greet
+    | ReadSlice
     | Align
     | AppendBlocks
+    | RenewIncarnation
+    | FindPart
+    | KeepSlice
+    | TakeFingerprint
+    | DropPart
+    | Install
+    | EndStateSync
     | EndSession
     | Became
     | Stop

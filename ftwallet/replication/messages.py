@@ -10,6 +10,17 @@ A session is one ordered stream that the primary opens:
     Blocks, Blocks, ... CommitMark     ->    appends, syncs, executes
                                        <-    Ack(durable_lsn), cumulative
 
+To a backup too far behind, Begin offers a checkpoint, a state sync. One that has not given up its incarnation for that
+yet does so and ends the session, to be greeted anew; any other answers with what it holds of this file already:
+
+    Begin(..., checkpoint)             ->    cuts what goes beyond the common prefix
+                                       <-    CutReport(what was cut), Held(bytes)
+    Slice, Slice, ...                  ->    writes, syncs
+                                       <-    Held(bytes), cumulative
+                                             when whole: checks its fingerprint, installs it instead of its log
+                                       <-    Ack(the checkpoint's lsn)
+    Blocks, Blocks, ... CommitMark     ->    as above
+
 Every message of the primary carries its epoch, and every message its session.
 """
 
@@ -31,6 +42,25 @@ class EpochEnd(NamedTuple):
 
     epoch: int
     last_lsn: int
+
+
+SLICE_BYTES = 128 * 1024
+"""The most that one Slice carries of a checkpoint's file: little, so that live traffic and heartbeats do not wait."""
+
+
+class CheckpointFile(NamedTuple):
+    """A checkpoint as the primary offers it: where it stands, and what its file is.
+
+    `chain` and `digest` are those at `lsn`, `history` is that of the log up to it. `size` in bytes; `fingerprint` is
+    the SHA-256 of the whole file, in hex: equal fingerprints, equal files.
+    """
+
+    lsn: int
+    chain: bytes
+    digest: bytes
+    history: tuple[EpochEnd, ...]
+    size: int
+    fingerprint: str
 
 
 class LoggedBlock(Protocol):
@@ -62,30 +92,51 @@ class Hello(NamedTuple):
 
 
 class HelloReply(NamedTuple):
-    """The backup has made the epoch durable; this is what its log holds."""
+    """The backup has made the epoch durable; this is what its log holds.
+
+    `partial`: the fingerprint of the checkpoint that it has a part of, from a state sync that was broken off.
+    """
 
     session: int
     sender: Identity
     durable_lsn: int
     history: tuple[EpochEnd, ...]
+    partial: str = ""
 
 
 class Begin(NamedTuple):
-    """`chain`: the hash chain of our log at `common_lsn`. `in_sync`: whether the backup stands in the in-sync set."""
+    """`chain`: the hash chain of our log at `common_lsn`. `in_sync`: whether the backup stands in the in-sync set.
+
+    `checkpoint`: to be installed before any block is sent. Only with one may `chain` be empty: our log begins after
+    `common_lsn` then. `end_lsn`: where our log ends.
+    """
 
     session: int
     epoch: int
     common_lsn: int
     chain: bytes
     in_sync: bool
+    end_lsn: int = 0
+    checkpoint: CheckpointFile | None = None
 
 
 class Blocks(NamedTuple):
-    """Whole journal frames in order, the same bytes as on the primary's disk."""
+    """Whole journal frames in order, the same bytes as on the primary's disk; `end_lsn`: where its log ends."""
 
     session: int
     epoch: int
     blocks: tuple[LoggedBlock, ...]
+    end_lsn: int = 0
+
+
+class Slice(NamedTuple):
+    """Bytes of the offered checkpoint's file from `offset` on; `end_lsn`: where the primary's log ends."""
+
+    session: int
+    epoch: int
+    offset: int
+    data: bytes
+    end_lsn: int = 0
 
 
 class CommitMark(NamedTuple):
@@ -104,6 +155,13 @@ class Ack(NamedTuple):
     durable_lsn: int
 
 
+class Held(NamedTuple):
+    """The first `size` bytes of the offered checkpoint's file are durable on the backup."""
+
+    session: int
+    size: int
+
+
 class CutReport(NamedTuple):
     """What the backup has cut from its log, never answered: encoded operations, for ROLLED_BACK to go on record."""
 
@@ -120,8 +178,8 @@ class Refusal(NamedTuple):
     epoch: int
 
 
-ToBackup = Hello | Begin | Blocks | CommitMark
-ToPrimary = HelloReply | Ack | CutReport | Refusal
+ToBackup = Hello | Begin | Blocks | Slice | CommitMark
+ToPrimary = HelloReply | Ack | Held | CutReport | Refusal
 
 
 def common_prefix(ours: tuple[EpochEnd, ...], theirs: tuple[EpochEnd, ...]) -> int:

@@ -19,24 +19,30 @@ from ftwallet.replication.effects import (
     Greet,
     Propose,
     ReadBlocks,
+    ReadSlice,
     RecordEpoch,
     RecordRollbacks,
     Send,
     SettleTail,
     Stop,
+    Wanted,
 )
 from ftwallet.replication.messages import (
+    SLICE_BYTES,
     Ack,
     Begin,
     Blocks,
+    CheckpointFile,
     CommitMark,
     CutReport,
     EpochEnd,
+    Held,
     Hello,
     HelloReply,
     Identity,
     LoggedBlock,
     Refusal,
+    Slice,
     ToPrimary,
     common_prefix,
     cut_history,
@@ -47,11 +53,15 @@ from ftwallet.replication.states import ANSWERING, NEEDS_BOTH, PrimaryState, che
 
 
 class Timing(NamedTuple):
-    """Seconds. `ack`: a later ack ends the session. `settle`: how long a restarted primary waits for its backup."""
+    """Seconds. `ack`: a later ack ends the session. `settle`: how long a restarted primary waits for its backup.
+
+    `install_bytes_per_s`: how fast a slow machine installs a checkpoint; the backup is given so much time more.
+    """
 
     ack: float = 1.0
     settle: float = 10.0
     witness_retry: float = 0.25
+    install_bytes_per_s: float = 1e6
 
 
 class Limits(NamedTuple):
@@ -59,11 +69,32 @@ class Limits(NamedTuple):
 
     `outstanding`: at most. `reading`: at most while it catches up from our journal; it syncs every block of them, so
     few keep its acks timely. `near`: with all that we have sent and no more than these not acked, it may join.
+    `slices`: at most in a state sync, each of at most `slice_bytes`; that is the way of a backup to which a checkpoint
+    brings more than `state_sync_records` records.
     """
 
     outstanding: int = 32
     reading: int = 2
     near: int = 4
+    slices: int = 4
+    slice_bytes: int = SLICE_BYTES
+    state_sync_records: int = 200_000
+
+
+class Transfer:
+    """A checkpoint's file on its way to the backup, in bytes: held <= sent <= file.size."""
+
+    def __init__(self, file: CheckpointFile) -> None:
+        self.file = file
+        self.begun = False  # by the backup, which tells how much it has already
+        self.reading = False
+        self.sent = 0
+        self.held = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all has been sent."""
+        return self.begun and self.sent == self.file.size
 
 
 class Session:
@@ -72,16 +103,23 @@ class Session:
     def __init__(self, number: int, opened_at: float) -> None:
         self.number = number
         self.peer: Identity | None = None
+        self.partial = ""  # fingerprint of the checkpoint that the backup holds a part of
         self.streaming = False
         self.reading = False
+        self.transfer: Transfer | None = None
         self.sent_lsn = 0
         self.acked_lsn = 0
-        self.waiting: deque[tuple[int, float]] = deque([(0, opened_at)])  # (last lsn, sent at) of what is not acked yet
+        # (last lsn, sent at) of what is not acked yet; bytes in the place of lsns while a file is on its way
+        self.waiting: deque[tuple[int, float]] = deque([(0, opened_at)])
 
     def took(self, durable_lsn: int) -> None:
         """An ack arrived."""
         self.acked_lsn = max(self.acked_lsn, durable_lsn)
-        while self.waiting and self.waiting[0][0] <= durable_lsn:
+        self.no_longer_waiting(durable_lsn)
+
+    def no_longer_waiting(self, up_to: int) -> None:
+        """What was sent up to this lsn, or byte, is acked."""
+        while self.waiting and self.waiting[0][0] <= up_to:
             self.waiting.popleft()
 
 
@@ -97,6 +135,7 @@ class Primary:
         commit_lsn: int,
         history: tuple[EpochEnd, ...],
         now: float,
+        first_lsn: int = 1,
         timing: Timing | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -106,6 +145,7 @@ class Primary:
         self.durable_lsn = durable_lsn  # of our own log
         self.commit_lsn = commit_lsn  # commit_lsn <= durable_lsn; while both are needed also <= session.acked_lsn
         self.history = history
+        self.first_lsn = first_lsn  # of our own log: greater than 1 when it begins after a checkpoint
         self.session: Session | None = None
         self._timing = timing or Timing()
         self._limits = limits or Limits()
@@ -183,20 +223,43 @@ class Primary:
             return []
         if isinstance(message, Ack):
             return self._acked(session, message.durable_lsn)
+        if isinstance(message, Held):
+            return self._held(session, message.size, now)
         if isinstance(message, HelloReply):
             return self._met(session, message, now)
         if isinstance(message, CutReport):
             return [RecordRollbacks(message.operations)]
         return self._refused(message)
 
-    def greeted(self, number: int, common_lsn: int, chain: bytes, now: float) -> list[Effect]:
-        """The answer to Greet: the stream of blocks may start after `common_lsn`."""
+    def greeted(
+        self, number: int, common_lsn: int, chain: bytes, now: float, checkpoint: CheckpointFile | None = None
+    ) -> list[Effect]:
+        """The answer to Greet: the stream of blocks may start after `common_lsn`, or after the checkpoint."""
         session = self.session
         if session is None or session.number != number or session.peer is None:
             return []
+        if checkpoint is None and common_lsn + 1 < self.first_lsn:
+            why = f"our log begins with lsn {self.first_lsn}, and there is no checkpoint for the backup yet"
+            return [EndSession(number, why), *self._lose_session(why)]
         session.sent_lsn = common_lsn
-        session.waiting.append((common_lsn, now))
-        return [Send(Begin(number, self.epoch, common_lsn, chain, self._counts(session.peer)))]
+        session.transfer = Transfer(checkpoint) if checkpoint else None
+        session.waiting.append((0 if checkpoint else common_lsn, now))
+        counts = self._counts(session.peer)
+        return [Send(Begin(number, self.epoch, common_lsn, chain, counts, self.durable_lsn, checkpoint))]
+
+    def slice_read(self, number: int, data: bytes, now: float) -> list[Effect]:
+        """The answer to ReadSlice; without data the file cannot be read any more."""
+        session = self.session
+        if session is None or session.number != number or session.transfer is None:
+            return []
+        transfer = session.transfer
+        transfer.reading = False
+        if not data:
+            why = f"the checkpoint at lsn {transfer.file.lsn} cannot be read any more"
+            return [EndSession(number, why), *self._lose_session(why)]
+        offset, transfer.sent = transfer.sent, transfer.sent + len(data)
+        session.waiting.append((transfer.sent, now))
+        return [Send(Slice(number, self.epoch, offset, data, self.durable_lsn)), *self._read_slices(session, transfer)]
 
     def tail_settled(self, common_lsn: int) -> list[Effect]:
         """The answer to SettleTail: our log ends at `common_lsn` now."""
@@ -207,7 +270,7 @@ class Primary:
         effects.append(Commit(self.commit_lsn))
         if self.session is None or self.session.number != self._settling_with:  # who came since has been greeted
             return effects + self._shrink("the backup went away while the tail was settled")
-        return [*effects, Greet(self.session.number, common_lsn)]
+        return [*effects, self._greet(self.session, common_lsn)]
 
     def witness_answered(self, proposal: Proposal, decision: Decision | None, now: float) -> list[Effect]:
         """The witness's decision on our proposal; None when it did not answer in time (it may have been granted)."""
@@ -245,19 +308,28 @@ class Primary:
             raise PeerViolation(refusal)
         if session.peer is not None:
             raise PeerViolation("the backup said hello twice in one session")
-        session.peer = reply.sender
+        session.peer, session.partial = reply.sender, reply.partial
         session.waiting.clear()
         common = common_prefix(self.history, reply.history)
         if self.state is PrimaryState.RECOVERING:
             return self._settle(session, reply, common)
-        return [Greet(session.number, common)]
+        return [self._greet(session, common)]
+
+    def _greet(self, session: Session, common_lsn: int) -> Greet:
+        """Look for a checkpoint as well where blocks would be too many, or where our log does not have them."""
+        saved = self._limits.state_sync_records + 1
+        if common_lsn + 1 < self.first_lsn:
+            return Greet(session.number, common_lsn, Wanted(self.first_lsn - 1, session.partial, required=True))
+        if self.durable_lsn - common_lsn < saved:
+            return Greet(session.number, common_lsn)
+        return Greet(session.number, common_lsn, Wanted(common_lsn + saved, session.partial, required=False))
 
     def _settle(self, session: Session, reply: HelloReply, common: int) -> list[Effect]:
         if not self._is_in_sync(reply.sender):
             shrunk = self._shrink(
                 f"node {reply.sender.node} came back with another data directory than the one in sync"
             )
-            return [*shrunk, Greet(session.number, common)]
+            return [*shrunk, self._greet(session, common)]
         if reply.durable_lsn > common:
             return [Stop(_lost_records(reply, common), fenced=False)]
         if common < self.commit_lsn:
@@ -266,7 +338,7 @@ class Primary:
                 f"node {reply.sender.node} has lost records that were committed: its log ends at lsn "
                 f"{reply.durable_lsn}, the commit had come to lsn {self.commit_lsn}"
             )
-            return [*shrunk, Greet(session.number, common)]
+            return [*shrunk, self._greet(session, common)]
         self._settling_with = session.number
         return [
             *self._become(PrimaryState.SETTLING, f"both logs are the same up to lsn {common}"),
@@ -283,9 +355,35 @@ class Primary:
     def _acked(self, session: Session, durable_lsn: int) -> list[Effect]:
         if durable_lsn > session.sent_lsn:
             raise PeerViolation(f"the backup acked lsn {durable_lsn}, and only {session.sent_lsn} was sent to it")
+        if session.transfer:
+            if not session.transfer.whole or durable_lsn != session.transfer.file.lsn:
+                raise PeerViolation(f"the backup acked lsn {durable_lsn} in the middle of a state sync")
+            session.transfer = None
+            session.waiting.clear()
         session.streaming = True
         session.took(durable_lsn)
         return self._commit() + self._go_on_with(session)
+
+    def _held(self, session: Session, size: int, now: float) -> list[Effect]:
+        transfer = session.transfer
+        if transfer is None or size > (transfer.sent if transfer.begun else transfer.file.size):
+            raise PeerViolation(f"the backup says that it holds {size} bytes of a checkpoint that it was not sent")
+        if not transfer.begun:
+            transfer.begun, transfer.sent = True, size
+            session.waiting.clear()
+            session.waiting.append((size, now))
+        transfer.held = size
+        session.no_longer_waiting(min(size, transfer.file.size - 1))  # the end is acked by the lsn
+        return self._read_slices(session, transfer)
+
+    def _read_slices(self, session: Session, transfer: Transfer) -> list[Effect]:
+        if transfer.whole:
+            session.sent_lsn = transfer.file.lsn  # the next ack is for that
+            return []
+        if transfer.reading or len(session.waiting) >= self._limits.slices:
+            return []
+        transfer.reading = True
+        return [ReadSlice(session.number, transfer.file, transfer.sent, self._limits.slice_bytes)]
 
     def _refused(self, refusal: Refusal) -> list[Effect]:
         ended = EndSession(refusal.session, refusal.reason)
@@ -305,7 +403,7 @@ class Primary:
     def _send_blocks(self, session: Session, blocks: tuple[LoggedBlock, ...], now: float) -> list[Effect]:
         session.sent_lsn = blocks[-1].last_lsn
         session.waiting.append((session.sent_lsn, now))
-        return [Send(Blocks(session.number, self.epoch, blocks))]
+        return [Send(Blocks(session.number, self.epoch, blocks, self.durable_lsn))]
 
     def _read_on(self, session: Session) -> list[Effect]:
         behind = session.streaming and session.sent_lsn < self.durable_lsn
@@ -323,7 +421,11 @@ class Primary:
 
     def _patience(self) -> float:
         # Only an ack that answers wait for is urgent; catching up alone may take its time on a slow disk.
-        return self._timing.ack if self.state in NEEDS_BOTH else 5 * self._timing.ack
+        patience = self._timing.ack if self.state in NEEDS_BOTH else 5 * self._timing.ack
+        transfer = self.session.transfer if self.session else None
+        if transfer and transfer.whole:  # it checks the file and builds its state from it before it answers
+            patience += transfer.file.size / self._timing.install_bytes_per_s
+        return patience
 
     # ---- Committing
 

@@ -47,6 +47,8 @@ class BackupState(StrEnum):
     WAITING = "waiting"  # no session: keeps its tail PENDING
     GREETED = "greeted"  # has told its log; waits for the common prefix
     ALIGNING = "aligning"  # is proving the common prefix and cutting what goes beyond it
+    RECEIVING = "receiving"  # state sync: takes in the slices of a checkpoint's file, in an incarnation made for that
+    INSTALLING = "installing"  # state sync: the file is whole; its log and ledger are being replaced by it
     FOLLOWING = "following"  # appends, executes, acks
 
 
@@ -59,8 +61,14 @@ BACKUP_MOVES: dict[tuple[BackupState, BackupState], str] = {
     (B.FOLLOWING, B.GREETED): "it said hello again, in a new session",
     (B.GREETED, B.ALIGNING): "the primary told the common prefix",
     (B.ALIGNING, B.FOLLOWING): "the common prefix is proven and the rest cut",
+    (B.ALIGNING, B.RECEIVING): "a checkpoint is offered, and this incarnation was made for a state sync",
+    (B.RECEIVING, B.INSTALLING): "the file is whole and is the one that was offered",
+    (B.INSTALLING, B.FOLLOWING): "log and ledger begin with the checkpoint, durably",
+    (B.RECEIVING, B.GREETED): "it said hello again, in a new session",
+    (B.RECEIVING, B.WAITING): "the session ended, or the file is not the one that was offered",
+    (B.INSTALLING, B.WAITING): "the file is damaged, or is not what was offered",
     (B.GREETED, B.WAITING): "the session ended",
-    (B.ALIGNING, B.WAITING): "the session ended",
+    (B.ALIGNING, B.WAITING): "the session ended, or a new incarnation is taken for a state sync",
     (B.FOLLOWING, B.WAITING): "the session ended",
 }
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ftwallet.errors import PeerViolation
 from ftwallet.journal import Block, decode_block
 from ftwallet.replication.messages import (
     Ack,
     Begin,
     Blocks,
+    CheckpointFile,
     CommitMark,
     CutReport,
     EpochEnd,
+    Held,
     Hello,
     HelloReply,
     Identity,
     Refusal,
+    Slice,
     ToBackup,
     ToPrimary,
 )
@@ -27,12 +32,13 @@ def to_backup(message: ToBackup) -> wallet_pb2.ToBackup:
     wire = wallet_pb2.ToBackup(session=message.session, epoch=message.epoch)
     if isinstance(message, Blocks):
         wire.blocks.block.extend([block.raw for block in message.blocks if isinstance(block, Block)])
+        wire.blocks.end_lsn = message.end_lsn
     elif isinstance(message, CommitMark):
         wire.commit.commit_lsn, wire.commit.in_sync = message.commit_lsn, message.in_sync
     elif isinstance(message, Begin):
-        wire.begin.CopyFrom(
-            wallet_pb2.Begin(common_lsn=message.common_lsn, chain=message.chain, in_sync=message.in_sync)
-        )
+        wire.begin.CopyFrom(_begin_to_wire(message))
+    elif isinstance(message, Slice):
+        wire.slice.CopyFrom(wallet_pb2.Slice(offset=message.offset, data=message.data, end_lsn=message.end_lsn))
     else:
         wire.hello.CopyFrom(wallet_pb2.Hello(**{"from": _identity_to_wire(message.sender)}))
     return wire
@@ -42,11 +48,14 @@ def from_primary(wire: wallet_pb2.ToBackup) -> ToBackup:
     """Decode a message of the primary. Raises PeerViolation on a bad block or an unknown message."""
     session, epoch, body = wire.session, wire.epoch, wire.WhichOneof("body")
     if body == "blocks":
-        return Blocks(session, epoch, tuple(decode_block(raw) for raw in wire.blocks.block))
+        blocks = tuple(decode_block(raw) for raw in wire.blocks.block)
+        return Blocks(session, epoch, blocks, wire.blocks.end_lsn)
     if body == "commit":
         return CommitMark(session, epoch, wire.commit.commit_lsn, wire.commit.in_sync)
     if body == "begin":
-        return Begin(session, epoch, wire.begin.common_lsn, wire.begin.chain, wire.begin.in_sync)
+        return _begin_from_wire(session, epoch, wire.begin)
+    if body == "slice":
+        return Slice(session, epoch, wire.slice.offset, wire.slice.data, wire.slice.end_lsn)
     if body == "hello":
         return Hello(session, epoch, _identity_from_wire(getattr(wire.hello, "from")))
     raise PeerViolation("the primary sent a message of a kind that this version does not know")
@@ -57,14 +66,18 @@ def to_primary(message: ToPrimary) -> wallet_pb2.ToPrimary:
     wire = wallet_pb2.ToPrimary(session=message.session)
     if isinstance(message, Ack):
         wire.ack.durable_lsn = message.durable_lsn
+    elif isinstance(message, Held):
+        wire.held.CopyFrom(wallet_pb2.Held(size=message.size))
     elif isinstance(message, CutReport):
         wire.cut.operations = message.operations
     elif isinstance(message, Refusal):
         wire.refusal.CopyFrom(wallet_pb2.Refusal(reason=message.reason, stale=message.stale, epoch=message.epoch))
     else:
-        history = [wallet_pb2.EpochEnd(epoch=end.epoch, last_lsn=end.last_lsn) for end in message.history]
         reply = wallet_pb2.HelloReply(
-            **{"from": _identity_to_wire(message.sender)}, durable_lsn=message.durable_lsn, history=history
+            **{"from": _identity_to_wire(message.sender)},
+            durable_lsn=message.durable_lsn,
+            history=_history_to_wire(message.history),
+            partial=message.partial,
         )
         wire.hello.CopyFrom(reply)
     return wire
@@ -75,14 +88,52 @@ def from_backup(wire: wallet_pb2.ToPrimary) -> ToPrimary:
     session, body = wire.session, wire.WhichOneof("body")
     if body == "ack":
         return Ack(session, wire.ack.durable_lsn)
+    if body == "held":
+        return Held(session, wire.held.size)
     if body == "hello":
-        history = tuple(EpochEnd(end.epoch, end.last_lsn) for end in wire.hello.history)
-        return HelloReply(session, _identity_from_wire(getattr(wire.hello, "from")), wire.hello.durable_lsn, history)
+        sender, history = _identity_from_wire(getattr(wire.hello, "from")), _history_from_wire(wire.hello.history)
+        return HelloReply(session, sender, wire.hello.durable_lsn, history, wire.hello.partial)
     if body == "cut":
         return CutReport(session, wire.cut.operations)
     if body == "refusal":
         return Refusal(session, wire.refusal.reason, wire.refusal.stale, wire.refusal.epoch)
     raise PeerViolation("the backup sent a message of a kind that this version does not know")
+
+
+def _begin_to_wire(begin: Begin) -> wallet_pb2.Begin:
+    wire = wallet_pb2.Begin(
+        common_lsn=begin.common_lsn, chain=begin.chain, in_sync=begin.in_sync, end_lsn=begin.end_lsn
+    )
+    if begin.checkpoint:
+        lsn, chain, digest, history, size, fingerprint = begin.checkpoint
+        wire.checkpoint.CopyFrom(
+            wallet_pb2.CheckpointFile(
+                lsn=lsn,
+                chain=chain,
+                digest=digest,
+                history=_history_to_wire(history),
+                size=size,
+                fingerprint=fingerprint,
+            )
+        )
+    return wire
+
+
+def _begin_from_wire(session: int, epoch: int, wire: wallet_pb2.Begin) -> Begin:
+    checkpoint = None
+    if wire.HasField("checkpoint"):
+        told = wire.checkpoint
+        history = _history_from_wire(told.history)
+        checkpoint = CheckpointFile(told.lsn, told.chain, told.digest, history, told.size, told.fingerprint)
+    return Begin(session, epoch, wire.common_lsn, wire.chain, wire.in_sync, wire.end_lsn, checkpoint)
+
+
+def _history_to_wire(history: tuple[EpochEnd, ...]) -> list[wallet_pb2.EpochEnd]:
+    return [wallet_pb2.EpochEnd(epoch=end.epoch, last_lsn=end.last_lsn) for end in history]
+
+
+def _history_from_wire(wire: Iterable[wallet_pb2.EpochEnd]) -> tuple[EpochEnd, ...]:
+    return tuple(EpochEnd(end.epoch, end.last_lsn) for end in wire)
 
 
 def _identity_to_wire(identity: Identity) -> wallet_pb2.Identity:

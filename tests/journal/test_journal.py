@@ -178,7 +178,7 @@ def test_a_block_larger_than_what_is_read_at_once(tmp_path: Path) -> None:
 
 
 def test_lsns_begin_at_1(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="first lsn is 1"):
+    with pytest.raises(ValueError, match="begins with lsn 1"):
         open_log(tmp_path).read(0, 10)
 
 

@@ -21,6 +21,7 @@ from ftwallet.ledger.operations import Kind, encode_operations, operation
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
+from ftwallet.node.offering import Offering
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import NetworkPorts
 from ftwallet.node.primary import PrimaryNode
@@ -195,7 +196,7 @@ async def test_answers_do_not_wait_until_the_place_in_the_log_is_found_for_a_bac
         Peer("c", "a", identity.incarnation), register, durable_lsn=0, commit_lsn=0, history=(), now=time.monotonic()
     )
     listener = _Listener()
-    lead = Lead(core, disk, _SilentWitness(), listener)
+    lead = Lead(core, disk, _SilentWitness(), listener, Offering(root / "a", disk, lambda: None))
     looking = Stall(monkeypatch, journal, "chain_at")
     looking.hold()
     try:

@@ -15,7 +15,7 @@ from ftwallet.errors import BrokenInvariant
 from ftwallet.replication import effects as fx
 from ftwallet.replication import register as register_module
 from ftwallet.replication.backup import Backup
-from ftwallet.replication.messages import Blocks
+from ftwallet.replication.messages import Ack, Blocks
 from ftwallet.replication.primary import Primary
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.replication.states import BackupState, PrimaryState
@@ -193,8 +193,8 @@ def start_in_the_same_epoch() -> Patch:
 
 def backup_keeps_its_tail() -> Patch:
     def replace(whole: Any) -> Any:
-        def aligned(self: Backup, session: int, common_lsn: int) -> list[Any]:
-            return whole(self, session, max(common_lsn, self.durable_lsn))
+        def aligned(self: Backup, session: int, common_lsn: int, cut: bytes = b"") -> list[Any]:
+            return whole(self, session, max(common_lsn, self.durable_lsn), cut)
 
         return aligned
 
@@ -224,6 +224,75 @@ def shrink_without_asking() -> Patch:
     return _method(Primary, "_shrink", replace)
 
 
+def state_sync_keeps_its_incarnation() -> Patch:
+    def replace(whole: Any) -> Any:
+        def aligned(self: Backup, *args: Any) -> list[Any]:
+            self.state_sync = True
+            return whole(self, *args)
+
+        return aligned
+
+    return _method(Backup, "aligned", replace)
+
+
+def mark_of_a_state_sync_stays() -> Patch:
+    def replace(whole: Any) -> Any:
+        def follow(self: Backup, session: int, lsn: int) -> list[Any]:
+            marked = self.state_sync
+            effects = [effect for effect in whole(self, session, lsn) if not isinstance(effect, fx.EndStateSync)]
+            self.state_sync = marked
+            return effects
+
+        return follow
+
+    return _method(Backup, "_follow", replace)
+
+
+def fingerprint_unchecked() -> Patch:
+    def replace(whole: Any) -> Any:
+        def taken(self: Backup, session: int, fingerprint: str) -> list[Any]:
+            assert self.offer is not None
+            return whole(self, session, self.offer.fingerprint)
+
+        return taken
+
+    return _method(Backup, "fingerprint_taken", replace)
+
+
+def blocks_before_the_checkpoint() -> Patch:
+    def replace(whole: Any) -> Any:
+        def taken(self: Backup, session: int, fingerprint: str) -> list[Any]:
+            effects = whole(self, session, fingerprint)
+            if self.state is BackupState.INSTALLING and self.offer is not None:
+                effects.insert(0, fx.Send(Ack(session, self.offer.lsn)))
+            return effects
+
+        return taken
+
+    return _method(Backup, "fingerprint_taken", replace)
+
+
+def part_of_another_file_counts() -> Patch:
+    def replace(whole: Any) -> Any:
+        def hold(self: Primary, session: Any, size: int, now: float) -> list[Any]:
+            return whole(self, session, size if session.transfer.begun else session.transfer.file.size // 2, now)
+
+        return hold
+
+    return _method(Primary, "_held", replace)
+
+
+def checkpoint_not_required() -> Patch:
+    def replace(whole: Any) -> Any:
+        def greet(self: Primary, session: Any, common_lsn: int) -> Any:
+            begins = whole(self, session, common_lsn)
+            return begins._replace(checkpoint=None) if begins.checkpoint and begins.checkpoint.required else begins
+
+        return greet
+
+    return _method(Primary, "_greet", replace)
+
+
 BREAKS = (
     Break("ack-alone", "the primary answers alone before the witness has shrunk the in-sync set", ack_alone),
     Break("shrink-unasked", "the primary goes solo without the witness", shrink_without_asking),
@@ -239,6 +308,16 @@ BREAKS = (
     Break("old-acks", "acks of an older session count", acks_of_old_sessions),
     Break("keep-tail", "a backup keeps what the primary does not have", backup_keeps_its_tail),
     Break("gaps", "the primary skips records that the backup does not have", gaps_are_taken),
+    Break("sync-in-set", "a node that needs state sync keeps its incarnation", state_sync_keeps_its_incarnation),
+    Break("mark-stays", "a node that has joined may sync its state again unrenewed", mark_of_a_state_sync_stays),
+    Break("unchecked", "a checkpoint is installed without checking its fingerprint", fingerprint_unchecked),
+    Break("blocks-first", "blocks begin before the checkpoint is durable", blocks_before_the_checkpoint),
+    Break("other-part", "a state sync goes on with what the backup does not have", part_of_another_file_counts),
+    Break(
+        "log-from-1",
+        "a backup gets no checkpoint, and the primary's log begins too late for it",
+        checkpoint_not_required,
+    ),
 )
 
 

@@ -59,6 +59,6 @@ def test_a_backup_that_has_lost_records_is_not_told_that_it_is_in_sync() -> None
     core.session_opened(1, 0.0)
     assert fx.Greet(1, 3) in core.received(HelloReply(1, Identity("c", "b", "b0"), 3, (EpochEnd(1, 3),)), 0.0)
     assert core.state is PrimaryState.SHRINKING
-    assert core.greeted(1, 3, b"", 0.0) == [fx.Send(Begin(1, 2, 3, b"", False))]
+    assert core.greeted(1, 3, b"", 0.0) == [fx.Send(Begin(1, 2, 3, b"", False, 5))]
     core.received(Ack(1, 3), 0.0)
     assert core.idle_mark() == [fx.Send(CommitMark(1, 2, 4, False))]

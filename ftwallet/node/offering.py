@@ -1,0 +1,107 @@
+"""The primary's side of a state sync: which checkpoint is offered, and its file until the backup has it.
+
+The file keeps a second name in `offered/` of the node's directory: newer checkpoints come and go meanwhile, and after a
+crash of either node the backup goes on with the part that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ftwallet import platform
+from ftwallet.journal.checkpoints import CheckpointMeta, find_newest
+from ftwallet.journal.damage import disk_errors
+from ftwallet.node.disk import Disk
+from ftwallet.replication.effects import Wanted
+from ftwallet.replication.messages import CheckpointFile, EpochEnd
+
+OFFERED = "offered"
+
+
+class Offering:
+    """`hurry`: has a checkpoint made at the next opportunity."""
+
+    def __init__(self, node_dir: Path, disk: Disk, hurry: Callable[[], None]) -> None:
+        self._checkpoints = node_dir / "checkpoints"
+        self._offered = node_dir / OFFERED
+        self._disk = disk
+        self._hurry = hurry
+        self._file: CheckpointFile | None = None
+        self._fd = -1
+        self._log = structlog.get_logger()
+
+    async def find(self, wanted: Wanted) -> CheckpointFile | None:
+        """The checkpoint to offer, ready to be read; None when there is none yet. Raises DiskFault."""
+        # Where checkpoints are written, so that none is removed while it is looked at.
+        with disk_errors(self._offered, "written"):
+            found = await self._disk.in_background(lambda: self._find(wanted))
+        if found is None and wanted.required:
+            self._hurry()
+        return found
+
+    async def read(self, file: CheckpointFile, offset: int, size: int) -> bytes:
+        """At most `size` bytes of the offered file; none when it is not to be had any more."""
+        if file != self._file:
+            return b""
+        try:
+            return await asyncio.to_thread(os.pread, self._fd, size, offset)
+        except OSError as error:  # the next search passes a damaged file over
+            self._log.error(f"The checkpoint at lsn {file.lsn} cannot be read: {error.strerror}")
+            return b""
+
+    async def forget(self) -> None:
+        """Nobody needs the file any more."""
+        await self._disk.in_background(self._forget)
+
+    def _find(self, wanted: Wanted) -> CheckpointFile | None:
+        if wanted.fingerprint:
+            kept = find_newest(self._offered, self._is_of_this_log)
+            file = _describe(*kept) if kept else None
+            if kept and file and file.fingerprint == wanted.fingerprint and file.lsn >= wanted.from_lsn:
+                return self._open(file, kept[1])
+        found = find_newest(self._checkpoints, lambda meta: meta.lsn >= wanted.from_lsn and self._is_of_this_log(meta))
+        if found is None:
+            return None
+        meta, path = found
+        self._close()
+        self._remove_offered()
+        platform.make_directory(self._offered)
+        os.link(path, self._offered / path.name)
+        return self._open(_describe(meta, path), path)
+
+    def _is_of_this_log(self, meta: CheckpointMeta) -> bool:
+        return self._disk.journal.holds(meta.lsn, meta.chain)
+
+    def _open(self, file: CheckpointFile, path: Path) -> CheckpointFile:
+        self._close()
+        self._fd, self._file = os.open(path, os.O_RDONLY), file
+        return file
+
+    def _forget(self) -> None:
+        self._close()
+        with contextlib.suppress(OSError):  # what is left costs its space, until the next state sync
+            self._remove_offered()
+
+    def _remove_offered(self) -> None:
+        for path in self._offered.glob("*"):
+            platform.remove(path)
+
+    def _close(self) -> None:
+        fd, self._fd, self._file = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+
+def _describe(meta: CheckpointMeta, path: Path) -> CheckpointFile:
+    with path.open("rb") as content:
+        fingerprint = hashlib.file_digest(content, "sha256").hexdigest()
+        size = os.fstat(content.fileno()).st_size
+    history = tuple(EpochEnd(*end) for end in meta.history)
+    return CheckpointFile(meta.lsn, meta.chain, meta.digest, history, size, fingerprint)
