@@ -534,7 +534,6 @@ class World:
         assert node.part is not None
         node.log, node.part = log_of(node.part[1]), None
         node.start = node.checkpoint = installing.file.lsn
-        self.moves.add(("backup", "installed"))
         return core.installed(installing.session)
 
     def not_on_record(self, node: Node, log: list[Entry]) -> list[str]:
