@@ -93,7 +93,7 @@ def find_newest(
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[CheckpointMeta, Path] | None:
     """As `load_newest`, and return the file itself."""
-    for path in sorted(directory.glob(f"*{_SUFFIX}"), reverse=True):
+    for path in reversed(list_files(directory)):
         try:
             meta = _check(path)
         except (DamagedCheckpoint, OSError) as error:
@@ -103,6 +103,11 @@ def find_newest(
             return meta, path
         report(f"{path} is passed over: it is not of this log")
     return None
+
+
+def list_files(directory: Path) -> list[Path]:
+    """The checkpoints of a directory by their names, oldest first; whether they are sound is not known."""
+    return sorted(directory.glob(f"*{_SUFFIX}"))
 
 
 def load_file(path: Path) -> tuple[CheckpointMeta, Iterator[bytes]]:

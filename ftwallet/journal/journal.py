@@ -125,8 +125,8 @@ class Journal:
         except NotNext as error:
             raise PeerViolation(f"a block of epoch {block.epoch} is refused: {error}") from error
         with self._poisoned_until_done():
-            if self._log.end.offset >= self._segment_bytes:
-                self._start_segment()
+            if self._log.end.offset >= self._segment_bytes and self.durable_lsn >= self._log.segments[-1].first_lsn:
+                self._start_segment()  # never before the newest has a record: both would have one name
             self._write(block.raw, head)
 
     def append_mark(self, commit_lsn: int) -> None:

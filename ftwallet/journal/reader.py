@@ -43,6 +43,15 @@ def place_after(log: Log, lsn: int) -> tuple[int, Point]:
     raise KeyError(f"no block ends at lsn {lsn}")
 
 
+def holds(log: Log, lsn: int, chain: bytes) -> bool:
+    """Tell whether the log up to `lsn` is the one that has this hash. Raises Corruption, DiskFault."""
+    end = log.end.head
+    try:
+        return (end.chain if lsn == end.lsn else place_after(log, lsn)[1].head.chain) == chain
+    except KeyError:
+        return False
+
+
 def _segment_with(log: Log, lsn: int) -> int:
     return bisect_right(log.segments, lsn, key=lambda segment: segment.first_lsn) - 1
 

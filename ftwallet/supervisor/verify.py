@@ -3,13 +3,15 @@
 It changes nothing and stops nothing, and runs in the process that asks, also when no supervisor does. Every frame is
 checked on its way (checksums, lsns, hash chain over the payload). While both logs have the same chain they hold the
 same records, so each block is executed once for both; what a running node says of its own ledger is held against that.
+
+A log that begins after a checkpoint, because its node has had a state sync, is compared wherever both nodes have
+records. Where neither begins with lsn 1, what is executed begins with the oldest sound checkpoint of the longer one.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +19,9 @@ import grpc
 
 from ftwallet.errors import BrokenInvariant, DiskFault, Refused
 from ftwallet.journal import NO_CHAIN, Block
+from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
 from ftwallet.journal.identity import Identity
-from ftwallet.journal.reader import blocks
+from ftwallet.journal.reader import blocks, holds
 from ftwallet.journal.recovery import Log, look
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import decode_operations
@@ -83,18 +86,20 @@ class _Verification:
         self._progress = progress
         self._state = MemoryState()
         self._ledger = Ledger(Rules(), self._state)
+        self._began_at = 0
         self._adds_up = False
         self._notes: list[str] = []
         self._digests: dict[str, bytes] = {}
         self._agrees: dict[str, bool] = {}
         self._common_blocks = 0
-        self._common_lsn = 0
+        self._common_records = 0
 
     def run(self) -> dict[str, Any]:
         live = {node: _ask(self._data_dir / node / NODE_SOCKET) for node in NODES}  # first: logs only grow after it
         copies = [Copy(node, self._look(node), live[node]) for node in NODES]
         self._check_in_sync(copies)
         with self._broken():
+            self._begin(copies)
             self._walk(copies)
             self._ledger.check()
             self._adds_up = True
@@ -130,24 +135,49 @@ class _Verification:
         except (DiskFault, BrokenInvariant, ValueError) as error:
             self._differences.append(str(error))
 
+    def _begin(self, copies: list[Copy]) -> None:
+        """Where no log begins with lsn 1, begin with a checkpoint. Raises BrokenInvariant when there is none."""
+        logs = [(copy.log.first_lsn, copy.node, copy.log) for copy in copies if copy.log]
+        for first_lsn, node, _ in logs:
+            if first_lsn > 1:
+                self._notes.append(f"node {node}'s log begins with lsn {first_lsn}, after a checkpoint")
+        first_lsn, node, log = min(logs, default=(1, "", None), key=lambda one: one[0])
+        if log is None or first_lsn == 1:
+            return
+        for path in list_files(self._data_dir / node / "checkpoints"):
+            with contextlib.suppress(DamagedCheckpoint, ValueError, OSError):  # or removed just now, for a newer one
+                meta, chunks = load_file(path)
+                state = MemoryState()
+                if not holds(log, meta.lsn, meta.chain):
+                    continue
+                self._ledger, self._state = Ledger.restore(chunks, state), state
+                self._began_at = meta.lsn
+                self._notes.append(f"executed from the checkpoint of node {node} at lsn {meta.lsn} on")
+                return
+        raise BrokenInvariant(f"node {node}'s log begins with lsn {first_lsn}, and no sound checkpoint of it is there")
+
     def _walk(self, copies: list[Copy]) -> None:
         for copy in copies:
-            self._compare_live(copy, 0, self._ledger.digest)
-            self._end_of_log(copy, 0)
-        readers = [blocks(copy.log, 1) if copy.log else iter(()) for copy in copies]
-        for number, pair in enumerate(zip_longest(*readers)):
+            self._compare_live(copy, self._began_at, self._ledger.digest)
+            self._end_of_log(copy, self._began_at)
+        for number, pair in enumerate(_in_step([copy.log for copy in copies])):
             if not self._same(pair, max(copy.commit_lsn for copy in copies)):
                 return
             block = next(block for block in pair if block is not None)
-            self._ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
             if None not in pair:
-                self._common_blocks, self._common_lsn = number + 1, block.last_lsn
-            for copy, own in zip(copies, pair, strict=True):
-                if own is not None:
-                    self._compare_live(copy, block.last_lsn, self._ledger.digest)
-                    self._end_of_log(copy, block.last_lsn)
+                self._common_blocks += 1
+                self._common_records += block.count
+            if block.first_lsn > self._began_at:
+                self._execute(copies, pair, block)
             if number % _TELL_EVERY_BLOCKS == 0:
                 self._progress(block.last_lsn)
+
+    def _execute(self, copies: list[Copy], pair: tuple[Block | None, ...], block: Block) -> None:
+        self._ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
+        for copy, own in zip(copies, pair, strict=True):
+            if own is not None:
+                self._compare_live(copy, block.last_lsn, self._ledger.digest)
+                self._end_of_log(copy, block.last_lsn)
 
     def _same(self, pair: tuple[Block | None, ...], commit_lsn: int) -> bool:
         first, second = pair
@@ -180,9 +210,9 @@ class _Verification:
             "ok": not self._differences,
             "differences": self._differences,
             "notes": self._notes,
-            "records_compared": self._common_lsn,
+            "records_compared": self._common_records,
             "blocks_compared": self._common_blocks,
-            "records_executed": self._ledger.applied_lsn,
+            "records_executed": self._ledger.applied_lsn - self._began_at,
             "accounts": sum(1 for _ in self._ledger.export_accounts()),
             "transactions": len(self._state.transactions),
             "balances_add_up_to_zero": self._adds_up,
@@ -201,6 +231,16 @@ class _Verification:
             "running_lsn": copy.live.applied_lsn if copy.live else None,
             "running_agrees": self._agrees.get(copy.node),
         }
+
+
+def _in_step(logs: list[Log | None]) -> Iterator[tuple[Block | None, ...]]:
+    """The blocks of all logs in order of lsn; None for a log that has no block there, as it begins later or is over."""
+    readers = [blocks(log, log.first_lsn) if log else iter(()) for log in logs]
+    heads = [next(reader, None) for reader in readers]
+    while found := [block.first_lsn for block in heads if block is not None]:
+        pair = tuple(block if block is not None and block.first_lsn == min(found) else None for block in heads)
+        yield pair
+        heads = [next(reader, None) if own else head for reader, own, head in zip(readers, pair, heads, strict=True)]
 
 
 def _register(data_dir: Path) -> Register | str:
