@@ -161,7 +161,9 @@ class Following:
             case RenewIncarnation():
                 self.core.renewed(await self._disk.renew_incarnation())
             case FindPart(session, file):
-                return self.core.part_found(session, await self._receiving.find(file))
+                held = await self._receiving.find(file)
+                self._log.info(f"State sync: {held} of {file.size} bytes of the checkpoint at lsn {file.lsn} are here")
+                return self.core.part_found(session, held)
             case KeepSlice(session, offset, data):
                 return self.core.slice_kept(session, await self._receiving.keep(offset, data))
             case TakeFingerprint(session):

@@ -8,8 +8,13 @@ import pytest
 
 from ftwallet.errors import Refused
 from ftwallet.journal import Journal, encode_block
+from ftwallet.journal.checkpoints import CheckpointMeta, write_checkpoint
+from ftwallet.journal.head import Head
 from ftwallet.journal.identity import Identity
-from ftwallet.ledger.operations import Kind, encode_operations, operation
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import Kind, decode_operations, encode_operations, operation
+from ftwallet.ledger.rules import Rules
+from ftwallet.ledger.state import MemoryState
 from ftwallet.supervisor.verify import verify
 from ftwallet.witness.bootstrap import ensure_cluster
 
@@ -130,3 +135,84 @@ def test_a_cluster_that_was_never_started_agrees(data_dir: Path) -> None:
 def test_no_cluster_at_all(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="holds no cluster"):
         verify(tmp_path / "nothing")
+
+
+# ---- Logs that begin after a checkpoint
+
+
+def begin_later(data_dir: Path, node: str, lsn: int) -> None:
+    """Let a node with a whole log have had a state sync at `lsn`; it keeps the records after that."""
+    journal = open_journal(data_dir, node)
+    ledger, later = Ledger(Rules(), MemoryState()), list(journal.blocks(lsn + 1))
+    for block in journal.blocks():
+        if block.last_lsn <= lsn:
+            ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
+    head = Head(lsn, journal.chain_at(lsn), 1, lsn, ())
+    meta = CheckpointMeta(lsn, 1, head.chain, ledger.digest, head.history)
+    write_checkpoint(data_dir / node / "checkpoints", meta, ledger.checkpoint_state().chunks)
+    journal.begin_after(head)
+    for block in later:
+        journal.append(block)
+    journal.close()
+
+
+def write_both(data_dir: Path) -> None:
+    for node in ("a", "b"):
+        write(data_dir, node, [deposit(f"t{number}") for number in range(6)])
+
+
+def test_a_log_that_begins_later_is_compared_from_there(data_dir: Path) -> None:
+    write_both(data_dir)
+    begin_later(data_dir, "b", 2)
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert (report["records_compared"], report["blocks_compared"], report["records_executed"]) == (4, 4, 6)
+    assert report["notes"] == ["node b's log begins with lsn 3, after a checkpoint"]
+    first, second = report["nodes"]
+    assert first["digest"] == second["digest"] != ""
+
+
+def test_where_both_begin_later_it_executes_from_the_checkpoint_of_the_longer(data_dir: Path) -> None:
+    write_both(data_dir)
+    begin_later(data_dir, "a", 2)
+    begin_later(data_dir, "b", 4)
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert (report["records_compared"], report["records_executed"], report["transactions"]) == (2, 4, 6)
+    assert "executed from the checkpoint of node a at lsn 2 on" in report["notes"]
+    first, second = report["nodes"]
+    assert first["digest"] == second["digest"] != ""
+
+
+def test_a_log_that_only_is_its_checkpoint_agrees(data_dir: Path) -> None:
+    write_both(data_dir)
+    for node in ("a", "b"):
+        begin_later(data_dir, node, 6)
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert [node["durable_lsn"] for node in report["nodes"]] == [6, 6]
+    assert report["nodes"][0]["digest"] == report["nodes"][1]["digest"] != ""
+
+
+def test_a_difference_after_the_checkpoint_is_found(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit(f"t{number}") for number in range(6)])
+    write(data_dir, "b", [deposit(f"t{number}", 100 + (number == 4)) for number in range(6)])
+    begin_later(data_dir, "b", 2)
+    assert verify(data_dir)["differences"] == ["the logs of both nodes differ from lsn 5 on"]
+
+
+def test_another_past_before_the_checkpoint_is_found_by_the_chain(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit(f"t{number}") for number in range(6)])
+    write(data_dir, "b", [deposit(f"t{number}", 100 + (number == 0)) for number in range(6)])
+    begin_later(data_dir, "b", 2)
+    assert verify(data_dir)["differences"] == ["the logs of both nodes differ from lsn 3 on"]
+
+
+def test_D7_without_its_checkpoint_a_log_that_begins_later_cannot_be_verified(data_dir: Path) -> None:
+    write_both(data_dir)
+    for node in ("a", "b"):
+        begin_later(data_dir, node, 3)
+    (checkpoint,) = (data_dir / "a" / "checkpoints").glob("*.checkpoint")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    report = verify(data_dir)
+    assert report["differences"] == ["node a's log begins with lsn 4, and no sound checkpoint of it is there"]
