@@ -111,8 +111,8 @@ class Config(BaseModel):
         default=10.0, description="Seconds that a node may take for an orderly stop before it is killed."
     )
     on_primary_death: Literal["promote", "restart"] = Field(
-        default="restart",
-        description="What the supervisor does when the primary dies: restart it in place, or promote the backup.",
+        default="promote",
+        description="What the supervisor does when the primary dies: promote its backup, or restart it in place.",
     )
     restart_backoff_s: Seconds = Field(
         default=0.5,

@@ -7,6 +7,8 @@ people's servers; `/openapi.json` is whole, with an example of every answer.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -22,10 +24,12 @@ from ftwallet.api.decode import FieldError, Malformed
 from ftwallet.api.handlers import Handler, Handlers
 from ftwallet.api.hot import answered, guarded, with_hot_path
 from ftwallet.api.problems import ProblemType
+from ftwallet.api.relay import Relay
 from ftwallet.api.reply import JSON, Reply, framed
 from ftwallet.wallet import NO_WALLET, Wallet
 
 _TRANSACTIONS = b"/transactions/"
+_POLL_S = 0.002
 
 
 class Application:
@@ -40,13 +44,35 @@ class Application:
         hot = {"/deposit": handlers.deposit, "/withdraw": handlers.withdraw, "/balance": handlers.balance}
         self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes)), hot, max_body_bytes)
 
+        self._inside = 0
+        self._relay: Relay | None = None
+
     def serve(self, wallet: Wallet) -> None:
         """Serve this wallet from the next request on."""
         self._handlers.wallet = wallet
 
+    async def hold(self, relay: Relay, within_s: float) -> None:
+        """Hold what comes from now on; returns when what came before is answered, or after `within_s` seconds."""
+        self._relay = relay
+        give_up = time.monotonic() + within_s
+        while self._inside and time.monotonic() < give_up:
+            await asyncio.sleep(_POLL_S)
+
+    def go_on(self) -> None:
+        """Serve here again; what is held goes on when its relay is told so."""
+        self._relay = None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        await self._app(scope, receive, send)
+        relay = self._relay
+        if relay is not None and await relay.passed():
+            await relay.answer(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
 
 
 def build_app(wallet: Wallet, *, max_body_bytes: int = 16_384) -> Application:

@@ -49,6 +49,16 @@ class HttpServer(uvicorn.Server):
         finally:
             self.stopped.set()
 
+    def stop_accepting(self) -> None:
+        """Leave new connections to whoever else listens on the same socket; those that stand go on."""
+        for server in self.servers:
+            server.close()
+
+    @property
+    def connections(self) -> int:
+        """How many connections stand."""
+        return len(self.server_state.connections)
+
 
 def open_listener(host: str, port: int, inherited_fd: int | None) -> socket.socket:
     """The listening socket: the supervisor's, or our own. Raises Refused when the port is taken."""

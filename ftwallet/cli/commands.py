@@ -28,6 +28,7 @@ COMMANDS = {
     "pause": Entry("ftwallet.cli.lifecycle:pause", "Stop a node where it is (SIGSTOP)."),
     "resume": Entry("ftwallet.cli.lifecycle:resume", "Let a paused node go on (SIGCONT)."),
     "restart": Entry("ftwallet.cli.lifecycle:restart", "Stop a node in order and start it again."),
+    "switchover": Entry("ftwallet.cli.lifecycle:switchover", "Have the backup take the primary's place, in order."),
     "stop": Entry("ftwallet.cli.lifecycle:stop", "Stop everything in order."),
     "logs": Entry("ftwallet.cli.logs:logs", "Show what the processes said."),
     "events": Entry("ftwallet.cli.events:events", "Show what happened to the cluster, and why."),

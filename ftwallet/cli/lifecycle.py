@@ -1,4 +1,4 @@
-"""`ftwallet-run pause`, `resume`, `restart` and `stop`."""
+"""`ftwallet-run pause`, `resume`, `restart`, `switchover` and `stop`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,19 @@ def restart(role: str, as_json: bool) -> None:
     """Stop a node in order and start it again; also starts one that is down or failed."""
     with SupervisorClient(load_settings().data_dir) as supervisor:
         _tell(supervisor.restart(role), as_json)
+
+
+@click.command()
+@settings
+@as_json
+def switchover(as_json: bool) -> None:
+    """Have the backup take the primary's place, in order and without a failed request.
+
+    The old primary finishes what is under way, the backup leads, requests that came meanwhile are answered by it, and
+    the old primary starts again as backup. Returns when the pair is paired again.
+    """
+    with SupervisorClient(load_settings().data_dir) as supervisor:
+        _tell(supervisor.switchover(), as_json)
 
 
 @click.command()

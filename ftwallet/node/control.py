@@ -61,6 +61,25 @@ class NodeControlServicer(control_pb2_grpc.NodeControlServicer):
             raise
         return control_pb2.PromoteReply(promoted=True)
 
+    async def Resign(self, request: control_pb2.ResignRequest, context: Context) -> control_pb2.ResignReply:
+        """Answer nothing any more, as the first step of a switchover; or say why not."""
+        if not isinstance(self.node, PrimaryNode) or self._outage.over:
+            return control_pb2.ResignReply(reason="this node does not lead")
+        reason = await self.node.resign()
+        return control_pb2.ResignReply(resigned=not reason, reason=reason)
+
+    async def PassOn(self, request: control_pb2.PassOnRequest, context: Context) -> control_pb2.PassOnReply:
+        """Have the new primary answer what is held here."""
+        if isinstance(self.node, PrimaryNode):
+            await self.node.pass_on()
+        return control_pb2.PassOnReply()
+
+    async def GoOn(self, request: control_pb2.GoOnRequest, context: Context) -> control_pb2.GoOnReply:
+        """Serve as before: the switchover was called off before anybody else could lead."""
+        if isinstance(self.node, PrimaryNode):
+            self.node.go_on()
+        return control_pb2.GoOnReply()
+
     async def GetStatus(self, request: wallet_pb2.StatusRequest, context: Context) -> wallet_pb2.NodeStatus:
         """Tell how this node stands; also the heartbeat."""
         return self.node.status() if self.node else self._starting()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
 from ftwallet.api.app import Application
+from ftwallet.api.relay import Relay
 from ftwallet.api.server import HttpServer, open_listener
 from ftwallet.config import Config
 from ftwallet.replication.messages import ToBackup, ToPrimary
@@ -34,6 +36,9 @@ Status = Callable[[], wallet_pb2.NodeStatus]
 _GRPC_GRACE_S = 1.0
 _BACKUP_GRPC_GRACE_S = 0.5
 _REST_STOPS_WITHIN_S = 2.0
+_ANSWERED_WITHIN_S = 1.0
+_LINGER_S = 1.0
+_POLL_S = 0.01
 
 
 class SessionStream(Protocol):
@@ -85,6 +90,15 @@ class PrimaryPorts(Protocol):
     async def serve(self) -> None:
         """Say in gRPC's health that the wallet serves."""
 
+    async def hold(self) -> None:
+        """Hold every REST request that comes from now on; returns when those that came before are answered."""
+
+    def go_on(self) -> None:
+        """Serve what is held, and what comes, here after all."""
+
+    async def pass_on(self) -> None:
+        """Have the new primary answer what is held, and what still comes here; returns when little more will come."""
+
     async def leave(self) -> None:
         """Say in gRPC's health that it serves no more, then let what is under way end, and close both."""
 
@@ -110,11 +124,12 @@ class PrimaryNetwork:
 
     def __init__(self, config: Config, listener: socket.socket, application: Application) -> None:
         self.partner = PrimaryWalletClient(f"{config.grpc_host}:{config.backup_grpc_port}")
-        self._rest_address = f"http://{config.http_host}:{config.http_port}"
+        self._config = config
         self._grpc_address = f"{config.grpc_host}:{config.primary_grpc_port}"
         self._listener = listener
         self._application = application
         self._http = HttpServer(application)
+        self._relay: Relay | None = None
         self._grpc = new_server(max_message_bytes=config.max_body_bytes)
         self._health = Health(self._grpc, [PRIMARY_SERVICE])
         self._log = structlog.get_logger()
@@ -134,12 +149,39 @@ class PrimaryNetwork:
 
     async def serve_rest(self) -> None:
         """Serve REST until stopped."""
-        self._log.info(f"REST server listening on {self._rest_address}")
+        self._log.info(f"REST server listening on http://{self._config.http_host}:{self._config.http_port}")
         await self._http.serve(sockets=[self._listener])
 
     async def serve(self) -> None:
         """Say in gRPC's health that the wallet serves."""
         await self._health.serve()
+
+    async def hold(self) -> None:
+        """Hold every REST request that comes from now on; returns when those that came before are answered."""
+        config = self._config
+        self._relay = Relay(
+            config.http_host,
+            config.http_port,
+            timeout_s=config.request_timeout_s,
+            max_body_bytes=config.max_body_bytes,
+        )
+        await self._application.hold(self._relay, _ANSWERED_WITHIN_S)
+
+    def go_on(self) -> None:
+        """Serve what is held, and what comes, here after all."""
+        self._application.go_on()
+        if self._relay is not None:
+            self._relay.decide(False)
+
+    async def pass_on(self) -> None:
+        """Have the new primary answer what is held, and what still comes here; returns when little more will come."""
+        self._http.stop_accepting()
+        if self._relay is not None:
+            self._relay.decide(True)
+        await self._grpc.stop(grace=None)  # its port is the new primary's
+        give_up = time.monotonic() + _LINGER_S
+        while self._http.connections and time.monotonic() < give_up:  # each is closed with its next answer
+            await asyncio.sleep(_POLL_S)
 
     async def leave(self) -> None:
         """Say in gRPC's health that it serves no more, then let what is under way end, and close both."""

@@ -60,6 +60,7 @@ class PrimaryNode:
         self._boot = register.boots.get(storage.identity.node, 0)
         self._outage = outage
         self._ports = ports
+        self._resigned = False
         self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
@@ -141,14 +142,44 @@ class PrimaryNode:
     async def stop(self) -> None:
         """Refuse what is new, finish what is under way, leave a checkpoint and the readable files."""
         self._service.stop()
-        await self._service.drain(self._config.request_timeout_s)
+        await self._service.drained(self._config.request_timeout_s)
+        self._service.fail_all()
         await self._ports.leave()
         if self._core.commit_lsn > self._disk.journal.commit_lsn:
             await self._disk.append_mark(self._core.commit_lsn)
         self._lead.idle_mark()
         await self._checkpointer.at_stop(self._core.commit_lsn)
-        await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, readable.collect(self.ledger))
+        if not self._resigned:  # else these files are the new primary's to write
+            content = readable.collect(self.ledger)
+            await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, content)
         await self.abandon()
+
+    async def resign(self) -> str:
+        """Answer and read nothing any more, so that the backup may lead; returns why not, or nothing when it is so.
+
+        All that was answered is on the backup then. What comes is held until `pass_on` or `go_on`.
+        """
+        if self._core.state is not PrimaryState.PAIRED or not self._service.ready:
+            return f"this primary is {self._core.state}: {self._core.reason}"
+        self._resigned = True
+        await self._ports.hold()
+        self._service.stop()
+        if not await self._service.drained(self._config.ack_timeout_s) or self._core.state is not PrimaryState.PAIRED:
+            self.go_on()
+            return "what was under way could not be finished on both nodes in time"
+        self._lead.idle_mark()
+        self._log.info("Primary has resigned: it answers nothing any more, so that its backup may lead")
+        return ""
+
+    def go_on(self) -> None:
+        """Nobody else leads after all."""
+        self._resigned = False
+        self._service.go_on()
+        self._ports.go_on()
+
+    async def pass_on(self) -> None:
+        """The new primary serves: have it answer what is held here."""
+        await self._ports.pass_on()
 
     async def abandon(self) -> None:
         """Let go of everything at once, in whatever state it is; who waits is told that the outcome is not known."""
@@ -236,7 +267,9 @@ class PrimaryNode:
         self._service.backup_cut(operations)
 
     def must_stop(self, reason: str, fenced: bool) -> None:
-        """The protocol says that this node must not go on."""
+        """The protocol says that this node must not go on. Resigned, it is known, and there are requests to pass on."""
+        if self._resigned:
+            return
         self._outage.stop_for(reason, fenced)
 
     def failed(self, error: BaseException) -> None:

@@ -47,6 +47,7 @@ MAX_INFLIGHT_BLOCKS = 2
 """Blocks on their way to the backup before the next waits, and so fills: one at the backup, one on its way."""
 
 _IDLE_MARK_AFTER_S = 0.1
+_DRAIN_POLL_S = 0.002
 
 
 class Settings(NamedTuple):
@@ -371,12 +372,16 @@ class PrimaryWalletService:
         """Refuse what is new; what is under way goes on."""
         self._stopping = True
 
-    async def drain(self, timeout_s: float) -> None:
-        """Wait until nothing is under way, at most `timeout_s` seconds; who still waits then is told so."""
+    def go_on(self) -> None:
+        """Take what is new again."""
+        self._stopping = False
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until nothing is under way, at most `timeout_s` seconds; tells whether that has come."""
         until = time.monotonic() + timeout_s
         while len(self._underway) and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-        self.fail_all()
+            await asyncio.sleep(_DRAIN_POLL_S)
+        return not len(self._underway)
 
     def fail_all(self) -> None:
         """Tell everybody who waits that the outcome is not known."""

@@ -119,6 +119,15 @@ class _ScratchPorts:
     async def serve(self) -> None:
         return
 
+    async def hold(self) -> None:
+        return
+
+    def go_on(self) -> None:
+        return
+
+    async def pass_on(self) -> None:
+        return
+
     async def leave(self) -> None:
         self._http.should_exit = True
         await self._http.stopped.wait()

@@ -76,6 +76,11 @@ class SupervisorClient:
         with self._failures():
             return _load(self._stub.Restart(pb.RoleRequest(role=role), timeout=_STOP_DEADLINE_S))
 
+    def switchover(self) -> Document:
+        """Have the backup take the primary's place; returns when the pair is paired again."""
+        with self._failures():
+            return _load(self._stub.Switchover(pb.SwitchoverRequest(), timeout=_STOP_DEADLINE_S))
+
     def stop(self) -> Document:
         """Stop everything in order; the supervisor ends a moment later."""
         with self._failures():

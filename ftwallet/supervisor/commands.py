@@ -87,6 +87,29 @@ def _settled(supervisor: Supervisor, slot: Slot) -> bool:
     return slot.up and (supervisor.paired or not supervisor.ready)  # without a primary a backup can but wait
 
 
+async def switchover(supervisor: Supervisor) -> Document:
+    """Have the backup take the primary's place; returns when the pair is paired again."""
+    began = time.monotonic()
+    done = await supervisor.switch_over()
+    limit_s = supervisor.config.stop_timeout_s + supervisor.config.start_timeout_s
+    if not await supervisor.until(lambda: supervisor.paired, limit_s):
+        raise Refused(
+            f"node {done.heir} leads now, and node {done.origin} has not joined as its backup within {limit_s:g} s: "
+            "see `ftwallet-run status`"
+        )
+    took_s = time.monotonic() - began
+    waited = "" if done.gap_ms is None else f"requests waited at most {done.gap_ms:.0f} ms, and "
+    return {
+        "schema": SCHEMA,
+        "from": done.origin,
+        "to": done.heir,
+        "gap_ms": done.gap_ms,
+        "took_s": round(took_s, 3),
+        "sentence": f"Node {done.heir} is the primary now, node {done.origin} its backup; {waited}"
+        f"the pair was paired again after {took_s:.2f} s",
+    }
+
+
 async def stop(supervisor: Supervisor) -> Document:
     """Stop both nodes in order; the supervisor ends right after this has been answered."""
     await supervisor.ask(supervisor.stop)

@@ -111,6 +111,11 @@ class Commands(SupervisorServicer):
         async with _refusals(context):
             return _document(await commands.restart(self._supervisor, request.role))
 
+    async def Switchover(self, request: pb.SwitchoverRequest, context: Context) -> pb.Document:
+        """Have the backup take the primary's place, without a failed request."""
+        async with _refusals(context):
+            return _document(await commands.switchover(self._supervisor))
+
     async def Stop(self, request: pb.StopRequest, context: Context) -> pb.Document:
         """Stop both nodes, then the supervisor itself."""
         async with _refusals(context):

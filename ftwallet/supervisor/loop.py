@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ftwallet.config import Config
-from ftwallet.errors import ExitCode
+from ftwallet.errors import ExitCode, Refused
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor.events import EventLog, rfc3339
@@ -25,7 +25,15 @@ from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
 from ftwallet.supervisor.log_files import keep_short
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, Launch, log_path, node_launch
-from ftwallet.supervisor.promotion import Failover, record, tell, why_not
+from ftwallet.supervisor.promotion import (
+    Failover,
+    have_go_on,
+    have_pass_on,
+    have_resign,
+    record,
+    tell,
+    why_not,
+)
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Slot
@@ -57,7 +65,7 @@ class Supervisor:
         self.register = register
         self.last_failover: Failover | None = None
         self._witness = witness
-        self._promoting: asyncio.Task[None] | None = None
+        self._promoting: asyncio.Task[Any] | None = None
         self.events = events
         self.started_at = now
         self.service = Service(now)
@@ -318,11 +326,60 @@ class Supervisor:
         if dead is self.primary and not self._stopping:
             self.fleet.not_replaced(dead, time.monotonic())
 
-    def _promotion_over(self, task: asyncio.Task[None]) -> None:
+    def _promotion_over(self, task: asyncio.Task[Any]) -> None:
         self._promoting = None
         self._inputs.put_nowait(Ticked())  # the dead node may be started now
         if not task.cancelled() and (error := task.exception()):
-            self.events.record("not-promoted", f"The promotion failed: {error}")
+            self.events.record("not-promoted", f"The roles were not changed: {error}")
+
+    async def switch_over(self) -> Failover:
+        """Have the backup lead and the primary start again as backup. Raises Refused when the roles stay."""
+        return await (await self.ask(self._begin_switchover))
+
+    def _begin_switchover(self) -> asyncio.Task[Failover]:
+        old, heir = self.primary, self.backup
+        reason = "a failover is under way" if self.promoting else why_not(heir, self.register)
+        if self.stopping:
+            reason = "FT-Wallet is stopping"
+        if reason is None and (old.run is None or not self.ready):
+            reason = "no primary is serving"
+        if reason is not None:
+            raise Refused(f"the roles stay as they are: {reason}")
+        self.events.record("switchover", f"Switchover: node {old.node} is asked to resign", old.node)
+        switching = asyncio.ensure_future(self._switch(old, heir))
+        self._promoting = switching
+        switching.add_done_callback(self._promotion_over)
+        return switching
+
+    async def _switch(self, old: Slot, heir: Slot) -> Failover:
+        began, at, leading, run = time.monotonic(), rfc3339(datetime.now(UTC)), old.run, heir.run
+        if leading is None or run is None:
+            raise Refused("the roles stay as they are: a node has just died")
+        reason = await have_resign(leading)
+        if reason:
+            await have_go_on(leading)
+            raise Refused(f"the roles stay as they are: node {old.node} did not resign: {reason}")
+        proposal, decision, problem = await record(self._witness, heir, self.register)
+        if decision is None:
+            # Who leads is not known, so nobody may: the record is damaged or the disk is, and an operator is needed.
+            await self.ask(lambda: self.fleet.signal(old, signal.SIGKILL, DeathNote.NOT_RESIGNED))
+            raise Refused(f"the witness could not record the switchover: {problem}")
+        self.decided(proposal, decision)
+        if decision.register.primary == old.node:
+            await have_go_on(leading)
+            raise Refused(f"the roles stay as they are: {decision.reason}")
+        status, problem = await tell(run, decision.register)
+        self.last_failover = Failover(at, old.node, heir.node, "switchover")
+        if status is None:
+            self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
+        else:
+            run.role = PRIMARY
+            self._heard(heir.node, run.number, status)
+            gap_ms = round((time.monotonic() - began) * 1000, 1)  # not only from the record on: requests waited longer
+            self.last_failover = self.last_failover._replace(gap_ms=gap_ms)
+        await have_pass_on(leading)
+        await self.ask(lambda: self.fleet.terminate(old, time.monotonic(), start_again=True))
+        return self.last_failover
 
     def _end_heir_that_does_not_lead(self) -> None:
         """Whatever state a backup is in that the witness has as primary: its next start leads in place."""

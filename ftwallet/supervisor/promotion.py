@@ -9,17 +9,24 @@ place.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+import contextlib
+from collections.abc import Awaitable
+from typing import NamedTuple, TypeVar
 
 import grpc
 
 from ftwallet.errors import DiskFault, Refused
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.mapping import register_to_wire
+from ftwallet.rpc.v1.control_pb2 import GoOnRequest, PassOnRequest, ResignRequest
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
 from ftwallet.supervisor.slots import Phase, Run, Slot
 from ftwallet.witness.file import FileWitness
 
+Reply = TypeVar("Reply")
+
+_RESIGN_DEADLINE_S = 5.0
+_PASS_ON_DEADLINE_S = 5.0
 _PROMOTE_DEADLINE_S = 5.0
 _STATUS_DEADLINE_S = 1.0
 
@@ -69,9 +76,49 @@ async def _as_it_stands(witness: FileWitness, problem: str) -> Decision | None:
 async def tell(run: Run, register: Register) -> tuple[NodeStatus | None, str]:
     """Tell the backup to lead; returns its status when it does, else why it does not."""
     try:
-        reply = await run.control.Promote(register_to_wire(register), timeout=_PROMOTE_DEADLINE_S)
+        reply = await _answer(run.control.Promote(register_to_wire(register), timeout=_PROMOTE_DEADLINE_S))
         if not reply.promoted:
             return None, reply.reason
-        return await run.control.GetStatus(StatusRequest(), timeout=_STATUS_DEADLINE_S), ""
+        return await _answer(run.control.GetStatus(StatusRequest(), timeout=_STATUS_DEADLINE_S)), ""
+    except _NoAnswer as silence:
+        return None, str(silence)
+
+
+async def have_resign(run: Run) -> str:
+    """Have the primary resign; returns why it does not, or nothing when it does."""
+    try:
+        reply = await _answer(run.control.Resign(ResignRequest(), timeout=_RESIGN_DEADLINE_S))
+    except _NoAnswer as silence:
+        return str(silence)
+    return "" if reply.resigned else reply.reason
+
+
+async def have_go_on(run: Run) -> None:
+    """Tell a primary that nobody else leads after all; one that does not hear it has heartbeats to miss."""
+    with contextlib.suppress(_NoAnswer):
+        await _answer(run.control.GoOn(GoOnRequest(), timeout=_PASS_ON_DEADLINE_S))
+
+
+async def have_pass_on(run: Run) -> None:
+    """Have the old primary pass on what it holds; where it cannot, its clients learn that their request is in doubt."""
+    with contextlib.suppress(_NoAnswer):
+        await _answer(run.control.PassOn(PassOnRequest(), timeout=_PASS_ON_DEADLINE_S))
+
+
+class _NoAnswer(Exception):
+    """A node did not answer."""
+
+
+async def _answer(call: Awaitable[Reply]) -> Reply:
+    """Wait for a node's answer. Raises _NoAnswer, also when the node dies: its channel is closed then."""
+    try:
+        return await call
     except grpc.aio.AioRpcError as error:
-        return None, error.details() or error.code().name
+        raise _NoAnswer(error.details() or error.code().name) from None
+    except grpc.aio.UsageError:
+        raise _NoAnswer("its process has ended") from None
+    except asyncio.CancelledError:  # gRPC ends the calls of a closed channel so
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise _NoAnswer("its process has ended") from None

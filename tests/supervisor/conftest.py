@@ -76,6 +76,7 @@ def config(tmp_path: Path) -> Config:
         http_port=free_port(),
         primary_grpc_port=free_port(),
         backup_grpc_port=free_port(),
+        on_primary_death="restart",  # the fake nodes take no promotion; the tests of it say otherwise
         hung_after_s=0.6,
         heartbeat_interval_s=0.1,
         start_timeout_s=5.0,

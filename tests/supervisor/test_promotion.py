@@ -1,4 +1,4 @@
-"""`on_primary_death = "promote"`: real processes, the primary killed at every stage, and its backup in its place."""
+"""Failover: real processes, the primary killed at every stage, and its backup in its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ STAGES = ("received", "pending", "synced", "executed", "committed", "replied")
 class Wallet(CommandLine):
     def __init__(self, data_dir: Path) -> None:
         super().__init__(data_dir)
-        self.environment |= {"FTWALLET_ON_PRIMARY_DEATH": "promote"}
         self.url = f"http://127.0.0.1:{self.environment['FTWALLET_HTTP_PORT']}"
 
     def deposit(self, transaction_id: str, amount: str = "10.5", timeout_s: float = 10.0) -> requests.Response:

@@ -1,0 +1,93 @@
+"""Requests that come while the primary's role passes to another node: held, then answered by that node.
+
+A switchover must fail no request, also none that comes by a connection that is kept alive to the old primary. So the
+old primary, which answers nothing itself any more, passes such requests on and closes the connection with the answer;
+the client's next connection is the new primary's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from ftwallet.api import problems
+from ftwallet.api.hot import BodyTooLong, ClientGone, read_body
+from ftwallet.api.reply import Header, Reply
+from ftwallet.wallet import Unavailable
+
+_CLOSE: Final[Header] = (b"connection", b"close")
+_OF_ONE_CONNECTION: Final = frozenset(
+    {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade"}
+)
+_OURS_TO_SET: Final = _OF_ONE_CONNECTION | {b"content-length", b"host"}
+
+
+class Relay:
+    """To the primary at `host` and `port`; a request waits for its turn and for its answer `timeout_s` seconds each."""
+
+    def __init__(self, host: str, port: int, *, timeout_s: float, max_body_bytes: int) -> None:
+        self._host = host
+        self._port = port
+        self._timeout_s = timeout_s
+        self._max_body_bytes = max_body_bytes
+        self._passed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def decide(self, passed: bool) -> None:
+        """The role was passed on, or stays here after all."""
+        if not self._passed.done():
+            self._passed.set_result(passed)
+
+    async def passed(self) -> bool:
+        """Wait for that decision; a request that waits too long is treated as passed on, and told so."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._passed), self._timeout_s)
+        except TimeoutError:
+            return True
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the new primary answer one request."""
+        try:
+            body = await read_body(scope["headers"], receive, self._max_body_bytes)
+        except ClientGone:
+            return
+        except BodyTooLong:
+            reply = problems.body_too_long(self._max_body_bytes)
+        else:
+            reply = await self._ask(scope, body)
+        status, headers, content = reply
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, _CLOSE]})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _ask(self, scope: Scope, body: bytes) -> Reply:
+        if self._passed.done():
+            try:
+                return await asyncio.to_thread(self._exchange, scope, body)
+            except (OSError, http.client.HTTPException):
+                pass  # what it did with the request is not known: the client's retry will learn it
+        return problems.unavailable(
+            Unavailable("The primary's role passes to the other node", in_doubt=self._passed.done()), None
+        )
+
+    def _exchange(self, scope: Scope, body: bytes) -> Reply:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        try:
+            path = scope["raw_path"].decode("latin-1")
+            query = scope["query_string"].decode("latin-1")
+            headers = {
+                name.decode("latin-1"): value.decode("latin-1")
+                for name, value in scope["headers"]
+                if name not in _OURS_TO_SET
+            }
+            connection.request(scope["method"], f"{path}?{query}" if query else path, body, headers)
+            answer = connection.getresponse()
+            kept = [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in answer.getheaders()
+                if name.lower().encode("latin-1") not in _OF_ONE_CONNECTION | {b"date"}
+            ]
+            return answer.status, kept, answer.read()
+        finally:
+            connection.close()
