@@ -27,7 +27,7 @@ def pause(role: str, as_json: bool) -> None:
     """Stop a node where it is (SIGSTOP), as a hang would.
 
     A paused backup stays so until `resume`: the primary goes on alone. A paused primary is what a hang looks like:
-    unless resumed at once it is killed after hung_after_s (1 s) and started again, because clients wait for it.
+    unless resumed at once it is killed after hung_after_s (1 s), and its backup takes over, because clients wait.
     """
     with SupervisorClient(load_settings().data_dir) as supervisor:
         _tell(supervisor.signal(role, signal.SIGSTOP), as_json)

@@ -45,9 +45,7 @@ def _what_follows(supervisor: Supervisor, slot: Slot, was_paused: bool) -> str:
     if not slot.paused:
         return "" if was_paused else "; it was not paused"
     if supervisor.fleet.role(slot) == PRIMARY:
-        return (
-            f"; unless resumed, it is taken for hung after {supervisor.config.hung_after_s:g} s, killed and restarted"
-        )
+        return f"; unless resumed, it is taken for hung after {supervisor.config.hung_after_s:g} s and killed"
     return f"; the primary goes on alone, and it stays paused until `ftwallet-run resume {slot.node}`"
 
 

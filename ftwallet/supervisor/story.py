@@ -197,7 +197,9 @@ class Story:
         if not slot.up or slot.run is None:
             raise Refused(f"{self._victim} did not come back: {slot.reason or 'see `ftwallet-run events`'}")
         restart_s = time.monotonic() - ending.at
-        yield self._step("restarted", f"Node {slot.node} is up again as {slot.run.role}, pid {slot.run.child.pid}")
+        took_over = self._run.role == PRIMARY and supervisor.register.primary != slot.node
+        words = f"Node {self._partner.node} has taken over as primary; node" if took_over else "Node"
+        yield self._step("restarted", f"{words} {slot.node} is up again as {slot.run.role}, pid {slot.run.child.pid}")
         answered = await self._probe_answer()
         await supervisor.until(lambda: supervisor.paired, limit_s)
         yield await self._whole(ending, transaction_id, held, restart_s, answered)
