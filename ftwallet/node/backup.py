@@ -17,6 +17,7 @@ from ftwallet.node import readable
 from ftwallet.node.checkpointing import Checkpointer
 from ftwallet.node.disk import Disk
 from ftwallet.node.following import Following
+from ftwallet.node.offering import forget_offered
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import BackupPorts
 from ftwallet.node.receiving import partial
@@ -84,6 +85,7 @@ class BackupNode:
     async def start(self) -> None:
         """Open the port and wait for the primary. Raises Refused."""
         await self._disk.record_epoch(self._core.epoch)
+        await asyncio.to_thread(forget_offered, self._config.node_dir(self._core.identity.node))  # of a time as primary
         await self._ports.open(_Watched(self._following, self._outage), self.status)
         self._ticker = asyncio.create_task(self._tick())
         self._ticker.add_done_callback(self._tick_ended)

@@ -173,6 +173,7 @@ class Following:
             case Install(session, file):
                 return await self._install(session, file)
             case EndStateSync():
+                await self._receiving.forget()
                 await self._disk.end_state_sync()
         return []
 

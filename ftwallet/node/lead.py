@@ -78,6 +78,9 @@ class Checkpoints(Protocol):
     async def forget(self) -> None:
         """Nobody needs it any more."""
 
+    def close(self) -> None:
+        """Close what is open."""
+
 
 class Lead:
     """Drives one `Primary`."""
@@ -137,6 +140,7 @@ class Lead:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._checkpoints.close()
 
     # ---- Effects
 

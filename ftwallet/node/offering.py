@@ -17,7 +17,6 @@ import structlog
 
 from ftwallet import platform
 from ftwallet.journal.checkpoints import CheckpointMeta, find_newest
-from ftwallet.journal.damage import disk_errors
 from ftwallet.node.disk import Disk
 from ftwallet.replication.effects import Wanted
 from ftwallet.replication.messages import CheckpointFile, EpochEnd
@@ -38,10 +37,13 @@ class Offering:
         self._log = structlog.get_logger()
 
     async def find(self, wanted: Wanted) -> CheckpointFile | None:
-        """The checkpoint to offer, ready to be read; None when there is none yet. Raises DiskFault."""
-        # Where checkpoints are written, so that none is removed while it is looked at.
-        with disk_errors(self._offered, "written"):
+        """The checkpoint to offer, ready to be read; None when there is none yet. Raises DiskFault for the log."""
+        try:
+            # Where checkpoints are written, so that none is removed while it is looked at.
             found = await self._disk.in_background(lambda: self._find(wanted))
+        except OSError as error:
+            self._log.error(f"No checkpoint can be offered to the backup: {error.filename}: {error.strerror}")
+            return None
         if found is None and wanted.required:
             self._hurry()
         return found
@@ -60,6 +62,12 @@ class Offering:
         """Nobody needs the file any more."""
         await self._disk.in_background(self._forget)
 
+    def close(self) -> None:
+        """Close the file; after a restart it can be gone on with."""
+        fd, self._fd, self._file = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
     def _find(self, wanted: Wanted) -> CheckpointFile | None:
         if wanted.fingerprint:
             kept = find_newest(self._offered, self._is_of_this_log)
@@ -70,33 +78,35 @@ class Offering:
         if found is None:
             return None
         meta, path = found
-        self._close()
-        self._remove_offered()
-        platform.make_directory(self._offered)
-        os.link(path, self._offered / path.name)
+        self._forget()
+        self._keep(path)
         return self._open(_describe(meta, path), path)
+
+    def _keep(self, path: Path) -> None:
+        try:
+            platform.make_directory(self._offered)
+            os.link(path, self._offered / path.name)
+        except OSError as error:  # a file system without such names: what is open can be read all the same
+            self._log.warning(f"{path} cannot be kept for a state sync that is broken off: {error.strerror}")
 
     def _is_of_this_log(self, meta: CheckpointMeta) -> bool:
         return self._disk.journal.holds(meta.lsn, meta.chain)
 
     def _open(self, file: CheckpointFile, path: Path) -> CheckpointFile:
-        self._close()
+        self.close()
         self._fd, self._file = os.open(path, os.O_RDONLY), file
         return file
 
     def _forget(self) -> None:
-        self._close()
-        with contextlib.suppress(OSError):  # what is left costs its space, until the next state sync
-            self._remove_offered()
+        self.close()
+        forget_offered(self._offered.parent)
 
-    def _remove_offered(self) -> None:
-        for path in self._offered.glob("*"):
+
+def forget_offered(node_dir: Path) -> None:
+    """Remove the second name of a checkpoint that was offered; what cannot be removed only costs its space."""
+    with contextlib.suppress(OSError):
+        for path in (node_dir / OFFERED).glob("*"):
             platform.remove(path)
-
-    def _close(self) -> None:
-        fd, self._fd, self._file = self._fd, -1, None
-        if fd >= 0:
-            os.close(fd)
 
 
 def _describe(meta: CheckpointMeta, path: Path) -> CheckpointFile:

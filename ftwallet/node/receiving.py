@@ -66,6 +66,11 @@ class Receiving:
         part, self._fingerprint = self._part, ""
         await asyncio.to_thread(_drop, part)
 
+    async def forget(self) -> None:
+        """Drop parts of any file: the state sync is over."""
+        self._fingerprint = ""
+        await asyncio.to_thread(_drop_all, self._directory)
+
     async def install(self, file: CheckpointFile) -> Ledger:
         """Begin the log anew after the checkpoint, durably; returns its ledger.
 
@@ -154,3 +159,8 @@ def _drop(part: Path) -> None:
     with disk_errors(part, "removed"):
         platform.remove(part)
         platform.fsync_directory(part.parent)
+
+
+def _drop_all(directory: Path) -> None:
+    for part in directory.glob(f"*{_PART_SUFFIX}"):
+        _drop(part)

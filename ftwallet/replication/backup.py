@@ -263,7 +263,7 @@ class Backup:
     def _follow(self, session: int, lsn: int) -> list[Effect]:
         """From the Ack on this incarnation may be let into the in-sync set, so the mark of a state sync goes first."""
         ended: list[Effect] = [EndStateSync()] if self.state_sync else []
-        self.state_sync, self.offer = False, None
+        self.state_sync, self.offer, self.partial = False, None, ""
         return [*ended, *self._become(BackupState.FOLLOWING, f"following from lsn {lsn}"), Send(Ack(session, lsn))]
 
     def _become(self, state: BackupState, reason: str) -> list[Effect]:

@@ -144,7 +144,7 @@ class Install(NamedTuple):
 
 
 class EndStateSync(NamedTuple):
-    """Backup: clear the mark of RenewIncarnation durably: from the next effect on this incarnation may join."""
+    """Backup: forget parts of files, and clear the mark of RenewIncarnation durably: this incarnation may join then."""
 
 
 class EndSession(NamedTuple):

@@ -526,7 +526,7 @@ class World:
             case fx.DropPart():
                 node.part = None
             case fx.EndStateSync():
-                node.state_sync = False
+                node.state_sync, node.part = False, None
         return []
 
     def install(self, node: Node, core: Backup, installing: fx.Install) -> list[Any]:
