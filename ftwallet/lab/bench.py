@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ftwallet.config import load
 from ftwallet.errors import ExitCode
-from ftwallet.lab import memory, recovery, report, single
+from ftwallet.lab import failover, memory, recovery, report, single
 from ftwallet.lab.pair import temporary_directory
 from ftwallet.lab.plan import Plan
 from ftwallet.lab.profiling import find_py_spy
@@ -23,15 +23,19 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
     "single": single.measure,
     "recovery": recovery.measure,
     "memory": memory.measure,
+    "failover": failover.measure,
 }
-_TRANSACTIONS = {"single": 0, "recovery": 100_000, "memory": 1_000_000}
+_WITHOUT_WRK = ("failover",)  # its load retries each id until it is answered, which wrk cannot
+_TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
+_KILLS = {"recovery": 5, "failover": 100}
 _BELONGS_TO = {
     "seconds": ("single",),
     "rounds": ("single",),
     "connections": ("single",),
     "profile": ("single",),
     "transactions": ("recovery", "memory"),
-    "kills": ("recovery",),
+    "kills": ("recovery", "failover"),
+    "hung": ("failover",),
 }
 
 
@@ -60,7 +64,8 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
     "--connections", type=ConnectionsType(), default=(1, 16, 64, 256), help="How many at a time [1,16,64,256]."
 )
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
-@click.option("--kills", type=click.IntRange(min=1), default=5, help="Recovery: kills of each node [5].")
+@click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")
+@click.option("--hung", type=click.IntRange(0, 100), default=3, help="Failover: how many SIGSTOPs [3].")
 @click.option("--profile", is_flag=True, help="Single: also show where the primary's time goes (needs py-spy).")
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Settings to measure with."
@@ -77,26 +82,29 @@ def bench_command(
     rounds: int,
     connections: tuple[int, ...],
     transactions: int | None,
-    kills: int,
+    kills: int | None,
+    hung: int,
     profile: bool,
     config_path: Path | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure throughput and latency (single), the time from a kill to ready (recovery), or memory an id (memory).
+    """Measure throughput and latency (single), recovery, memory, or what clients notice of a failover.
 
-    Runs on a temporary cluster with free ports, on the file system of the settings' data_dir, and needs wrk. At the end
-    everything that was answered is held against both nodes' journals: exits 1 when it does not fit.
+    Recovery is the time from a kill to ready, memory what a node holds for each id. Failover kills the primary again
+    and again under load. Runs on a temporary cluster with free ports, on the file system of the settings' data_dir; all
+    suites but failover need wrk. At the end everything that was answered is held against both nodes' journals: exits 1
+    when it does not fit, or when a connection was refused.
     """
     _refuse_options_of_others(suite)
-    wrk = find_wrk()
+    wrk = "" if suite in _WITHOUT_WRK else find_wrk()
     if profile:
         find_py_spy()
     settings = load(config_path, data_dir)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that an end from outside leaves nothing behind
     with temporary_directory(settings.data_dir.parent) as directory:
-        asked = transactions or _TRANSACTIONS[suite]
-        plan = Plan(wrk, directory, settings, seconds, rounds, connections, asked, kills, profile)
+        asked, deaths = transactions or _TRANSACTIONS.get(suite, 0), kills or _KILLS.get(suite, 0)
+        plan = Plan(wrk, directory, settings, seconds, rounds, connections, asked, deaths, hung, profile)
         found = SUITES[suite](plan)
     (report.print_json if as_json else report.print_tables)(found)
     raise SystemExit(ExitCode.OK if found.ok else ExitCode.FAILED)

@@ -32,9 +32,10 @@ def facts(directory: Path, wrk: str) -> dict[str, Any]:
 def sentence(machine: dict[str, Any]) -> str:
     """Say the facts in one line."""
     commit_id = f", commit {machine['commit']}" if machine["commit"] else ""
+    wrk = f", wrk {machine['wrk']}" if machine["wrk"] else ""
     return (
-        f"{machine['cores']} cores, {machine['kernel']}, Python {machine['python']}, {machine['filesystem']}, "
-        f"wrk {machine['wrk']}; FT-Wallet {machine['version']}{commit_id}"
+        f"{machine['cores']} cores, {machine['kernel']}, Python {machine['python']}, {machine['filesystem']}"
+        f"{wrk}; FT-Wallet {machine['version']}{commit_id}"
     )
 
 

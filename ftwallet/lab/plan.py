@@ -12,7 +12,11 @@ from ftwallet.config import Config
 
 
 class Plan(NamedTuple):
-    """`directory` is empty and on the file system to measure; `seconds` are of one run of wrk; `warm_up_s` may be 0."""
+    """What to measure, and how long.
+
+    `wrk` is empty for a suite that needs none. `directory` is empty and on the file system to measure. `seconds` are of
+    one run of wrk; `warm_up_s` may be 0; `hung` counts the SIGSTOPs that follow the kills.
+    """
 
     wrk: str
     directory: Path
@@ -22,6 +26,7 @@ class Plan(NamedTuple):
     connections: Sequence[int] = (1, 16, 64, 256)
     transactions: int = 100_000
     kills: int = 5
+    hung: int = 3
     profile: bool = False
     warm_up_s: int = 1
 
