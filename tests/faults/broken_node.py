@@ -12,8 +12,7 @@ from ftwallet import platform
 from ftwallet.cli import main
 from ftwallet.journal import checkpoints, frames, quarantine, segments
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.node import primary as node_primary
-from ftwallet.node import process, seat, service, underway
+from ftwallet.node import ports, process, receiving, seat, service, underway
 from ftwallet.node.disk import Disk
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.replication import backup as replication_backup
@@ -98,6 +97,23 @@ def _believe_old_copies() -> None:
     _replace(seat, "_old_copy", lambda node_dir, register: None)
 
 
+def _keep_the_incarnation() -> None:
+    aligned = Backup.aligned
+
+    def aligned_as_if_renewed(self: Any, session: int, common_lsn: int, cut: bytes = b"") -> list[Any]:
+        self.state_sync = self.state_sync or self.offer is not None
+        return aligned(self, session, common_lsn, cut)
+
+    _replace(Backup, "aligned", aligned_as_if_renewed)
+
+
+def _offer_no_checkpoint() -> None:
+    greet = Primary._greet
+    _replace(
+        Primary, "_greet", lambda self, session, common_lsn: greet(self, session, common_lsn)._replace(checkpoint=None)
+    )
+
+
 # ---- The disk
 
 
@@ -150,6 +166,16 @@ def _checkpoints_without_checksums() -> None:
     _replace(checkpoints, "crc32", lambda data: 0)
 
 
+def _forget_the_part() -> None:
+    prepare = receiving._prepare
+
+    def prepare_anew(directory: Any, part: Any) -> int:
+        part.unlink(missing_ok=True)
+        return prepare(directory, part)
+
+    _replace(receiving, "_prepare", prepare_anew)
+
+
 def _forget_rollbacks() -> None:
     _replace(Rollbacks, "operations", lambda self, ledger, time_us: [])
 
@@ -189,8 +215,8 @@ def _no_fingerprint() -> None:
 
 
 def _no_limit_of_bodies() -> None:
-    build_app = node_primary.build_app
-    _replace(node_primary, "build_app", lambda wallet, max_body_bytes: build_app(wallet, max_body_bytes=2**40))
+    application = ports.Application
+    _replace(ports, "Application", lambda max_body_bytes: application(2**40))
 
 
 PATCHES: dict[str, Callable[[], None]] = {
@@ -202,12 +228,15 @@ PATCHES: dict[str, Callable[[], None]] = {
     "old-epochs": _accept_old_epochs,
     "other-clusters": _accept_other_clusters,
     "old-copies": _believe_old_copies,
+    "keep-incarnation": _keep_the_incarnation,
+    "no-state-sync": _offer_no_checkpoint,
     "ack-before-sync": _ack_before_the_sync,
     "send-before-sync": _send_before_the_sync,
     "no-sync": _skip_the_sync,
     "no-quarantine": _cut_without_quarantine,
     "cut-damage": _take_damage_for_a_torn_tail,
     "checkpoint-checksum": _checkpoints_without_checksums,
+    "forget-part": _forget_the_part,
     "forget-rollbacks": _forget_rollbacks,
     "no-lock": _share_a_directory,
     "no-dedup": _no_dedup,
