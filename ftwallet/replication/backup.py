@@ -82,7 +82,7 @@ class Backup:
     def reason(self) -> str:
         """Why the state is what it is, for a person."""
         if self.offer and self.state is BackupState.RECEIVING:
-            megabytes = f"{self.held // 1_000_000} of {-(-self.offer.size // 1_000_000)} MB"
+            megabytes = f"{self.held // 1_000_000} of {max(1, round(self.offer.size / 1e6))} MB"
             return f"state sync of the checkpoint at lsn {self.offer.lsn}: {megabytes}"
         if self.behind and self.state is BackupState.FOLLOWING and not self.in_sync:
             return f"{self._reason}, {self.behind:,} records behind"

@@ -136,8 +136,12 @@ def test_I1_a_backup_that_had_a_state_sync_starts_again_and_falls_behind_again(c
         check(client)
 
 
-def test_I1_the_rebuilt_node_leads_and_rebuilds_its_partner(client: Client) -> None:
-    """Its log begins after a checkpoint, so a partner without records gets one, whatever the threshold."""
+@pytest.mark.parametrize("damaged", [False, True])
+def test_I1_D7_the_rebuilt_node_leads_and_rebuilds_its_partner(client: Client, damaged: bool) -> None:
+    """Its log begins after a checkpoint, so a partner without records gets one, whatever the threshold.
+
+    If there is no sound one any more, it is made for that.
+    """
     pair = client.pair
     _fall_behind(client)
     pair.start("b")
@@ -147,8 +151,11 @@ def test_I1_the_rebuilt_node_leads_and_rebuilds_its_partner(client: Client) -> N
     pair.settings["state_sync_records"] = 1_000_000_000
     shutil.rmtree(pair.data_dir / "a")
     _promote_b(pair)
-    pair.start("a", role="backup")
     leader = pair.start("b", role="primary")
+    pair.until(pair.rest.healthy, "b leads")
+    if damaged:
+        _damage_checkpoints(pair.data_dir / "b")
+    pair.start("a", role="backup")
 
     def rebuilt() -> bool:
         status = leader.status()
