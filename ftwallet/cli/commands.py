@@ -33,6 +33,9 @@ COMMANDS = {
     "logs": Entry("ftwallet.cli.logs:logs", "Show what the processes said."),
     "events": Entry("ftwallet.cli.events:events", "Show what happened to the cluster, and why."),
     "verify": Entry("ftwallet.cli.verify:verify", "Check both nodes' logs, hash chains, balances and digests."),
+    "quarantine": Entry(
+        "ftwallet.cli.quarantine:quarantine", "Show what was cut from the logs or set aside, and what became of it."
+    ),
     "export": Entry("ftwallet.cli.files:export", "Write wallets and transactions as readable JSON files."),
     "import": Entry("ftwallet.cli.files:import_", "Take such files into an empty ledger."),
     "node": Entry("ftwallet.cli.node:node", "Run one node by hand, without a supervisor."),

@@ -189,6 +189,16 @@ def whole_frame(buffer: bytes, offset: int) -> Block | Mark | None:
     return None
 
 
+def next_whole_frame(buffer: bytes, offset: int) -> int | None:
+    """Return where the next frame begins, from `offset` on, that is whole and undamaged; None if there is none."""
+    at = buffer.find(_MAGIC, offset)
+    while at >= 0:
+        if whole_frame(buffer, at) is not None:
+            return at
+        at = buffer.find(_MAGIC, at + 1)
+    return None
+
+
 def judge(buffer: bytes, offset: int, base: int) -> Verdict:
     """Say what bytes are that `whole_frame` does not decode: torn, corrupt, or nothing but the end.
 

@@ -127,6 +127,15 @@ def read_segment(path: Path, cluster_id: str) -> Segment:
     return Segment(path, body.before, Point(length, head))
 
 
+def frames_begin_at(path: Path) -> int:
+    """Return where the frames begin in a segment or a copy of one, of whatever cluster, in bytes.
+
+    Raises Refused if it belongs to a newer program, Corruption if the header is damaged, DiskFault.
+    """
+    with reading(path) as fd:
+        return _read_header(path, fd)[1]
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[int]:
     """Open a file for reading; what goes wrong inside is a DiskFault."""
