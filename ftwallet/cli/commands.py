@@ -25,6 +25,7 @@ COMMANDS = {
     "up": Entry("ftwallet.cli.up:up", "Start both nodes and keep them running."),
     "status": Entry("ftwallet.cli.status:status", "Show roles, pids, ports, lsns, digests, restarts, CPU and memory."),
     "kill": Entry("ftwallet.cli.kill:kill", "Kill a node, at once or at a stage, and tell what recovery did."),
+    "whatif": Entry("ftwallet.cli.whatif:whatif", "Say what a kill would do now, without doing it."),
     "pause": Entry("ftwallet.cli.lifecycle:pause", "Stop a node where it is (SIGSTOP)."),
     "resume": Entry("ftwallet.cli.lifecycle:resume", "Let a paused node go on (SIGCONT)."),
     "restart": Entry("ftwallet.cli.lifecycle:restart", "Stop a node in order and start it again."),

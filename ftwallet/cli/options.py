@@ -19,7 +19,8 @@ def settings(command: F) -> F:
     """Add `--config` and `--data-dir`; the command asks `load_settings` for what they name."""
 
     def take(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-        context.meta[f"ftwallet.{parameter.name}"] = value
+        if value is not None:  # what was said before the name of a subcommand holds unless it is said again
+            context.meta[f"ftwallet.{parameter.name}"] = value
 
     config = click.option(
         "--config",

@@ -56,6 +56,21 @@ def show(document: dict[str, Any]) -> None:
     for node in document["nodes"]:
         faces = ", ".join(face for face in (node["http"], f"gRPC {node['grpc']}") if face)
         out.print(f"node {node['node']}: {faces}, digest {node['digest'][:_DIGEST_SHOWN] or 'unknown'}")
+        if why := _why(node):
+            out.print(f"node {node['node']}: {why}", markup=False)
+    if last := document["last_failover"]:
+        out.print(_failover(last), markup=False)
+
+
+def _why(node: dict[str, Any]) -> str:
+    """Return why a node is what it is, and whether it could take over."""
+    standing = {True: "promotable", False: "not promotable", None: node["state"]}[node["promotable"]]
+    return f"{standing}: {node['reason']}" if node["reason"] else ""
+
+
+def _failover(last: dict[str, Any]) -> str:
+    gap = "" if last["gap_ms"] is None else f", {last['gap_ms']:,.0f} ms without a primary"
+    return f"last failover: {last['at']}, from {last['from']} to {last['to']}{gap}: {last['cause']}"
 
 
 def _troubles(document: dict[str, Any], history: Path) -> list[str]:

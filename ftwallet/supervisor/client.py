@@ -76,6 +76,11 @@ class SupervisorClient:
         with self._failures():
             return _load(self._stub.Restart(pb.RoleRequest(role=role), timeout=_STOP_DEADLINE_S))
 
+    def what_if_killed(self, role: str) -> Document:
+        """Return what would happen if a node were killed now; nothing is done."""
+        with self._failures():
+            return _load(self._stub.WhatIfKilled(pb.RoleRequest(role=role), timeout=_STATUS_DEADLINE_S))
+
     def switchover(self) -> Document:
         """Have the backup take the primary's place; returns when the pair is paired again."""
         with self._failures():

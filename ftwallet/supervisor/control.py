@@ -24,7 +24,7 @@ from ftwallet.rpc.v1.control_pb2_grpc import (
     add_WitnessServicer_to_server,
 )
 from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
-from ftwallet.supervisor import commands, documents
+from ftwallet.supervisor import commands, documents, whatif
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.order import Order
 from ftwallet.supervisor.story import Story
@@ -110,6 +110,11 @@ class Commands(SupervisorServicer):
         """Stop a node in order and start it again."""
         async with _refusals(context):
             return _document(await commands.restart(self._supervisor, request.role))
+
+    async def WhatIfKilled(self, request: pb.RoleRequest, context: Context) -> pb.Document:
+        """Say what would happen if a node were killed now."""
+        async with _refusals(context):
+            return _document(await self._supervisor.ask(lambda: whatif.killed(self._supervisor, request.role)))
 
     async def Switchover(self, request: pb.SwitchoverRequest, context: Context) -> pb.Document:
         """Have the backup take the primary's place, without a failed request."""

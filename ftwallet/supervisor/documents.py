@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
+from ftwallet.supervisor.promotion import Failover, explained, hindrance
 from ftwallet.supervisor.roles import PRIMARY
 from ftwallet.supervisor.slots import Phase, Slot
 
 if TYPE_CHECKING:
     from ftwallet.config import Config
     from ftwallet.supervisor.loop import Supervisor
-    from ftwallet.supervisor.promotion import Failover
 
 SCHEMA = 1
 
@@ -47,10 +47,12 @@ def _failover(last: Failover | None) -> dict[str, Any] | None:
     return {"at": last.at, "from": last.origin, "to": last.heir, "cause": last.cause, "gap_ms": last.gap_ms}
 
 
-def reason(slot: Slot) -> str:
+def reason(supervisor: Supervisor, slot: Slot) -> str:
     """Return why a node is what it is, empty when there is nothing to say."""
+    if supervisor.fleet.role(slot) != PRIMARY and (what := hindrance(slot, supervisor.register)) is not None:
+        return explained(slot, what)
     if slot.paused:
-        return "paused"
+        return "it is paused"
     if slot.run is None:
         return slot.reason
     return slot.run.status.reason if slot.run.status is not None else ""
@@ -74,6 +76,8 @@ def _node(supervisor: Supervisor, slot: Slot) -> dict[str, Any]:
         "uptime_s": round(slot.uptime_s(), 3),
         "rss_bytes": rss_bytes,
         "cpu_percent": cpu_percent,
+        "promotable": None if role == PRIMARY else hindrance(slot, supervisor.register) is None,
+        "reason": reason(supervisor, slot),
     }
 
 

@@ -115,6 +115,12 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def clock(moment: datetime) -> str:
+    """Return a moment for a sentence: the time of day in UTC, with the date unless it is today's."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%H:%M:%S}Z" if utc.date() == datetime.now(UTC).date() else f"{utc:%Y-%m-%d %H:%M:%S}Z"
+
+
 def _append(path: Path, line: bytes, *, durable: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -20,7 +20,7 @@ from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor import obituary
 from ftwallet.supervisor.events import EventLog
 from ftwallet.supervisor.heartbeat import beat
-from ftwallet.supervisor.policy import Death, GiveUp, Limits, Restart, Stay, after_death, describe, signal_name
+from ftwallet.supervisor.policy import Death, GiveUp, Limits, Restart, Stay, Verdict, after_death, describe, signal_name
 from ftwallet.supervisor.ports import taken_sentence
 from ftwallet.supervisor.processes import Child, Launch, log_path
 from ftwallet.supervisor.roles import PRIMARY, role_of
@@ -158,8 +158,8 @@ class Fleet:
             return
         sentence = self._last_sentence(slot, run, code)
         crash = obituary.armed_crash(self._config.node_dir(slot.node))
-        slot.ending = Ending(run.number, code, now, sentence, crash, self._register().epoch, run.was_up)
-        death = Death(code, run.was_up, stopping or (slot.phase is Phase.STOPPING and not slot.start_again), sentence)
+        slot.ending = Ending(run.number, code, now, sentence, crash, self._register().epoch, run.was_up, slot.note)
+        death = Death(code, run.was_up, _asked(slot, stopping), sentence)
         self._close(run)
         self._record_death(slot, run, death, crash)
         slot.run = None
@@ -176,11 +176,18 @@ class Fleet:
         if slot.run is None and slot.phase is Phase.WAITING and ending is not None:
             self._follow(slot, Death(ending.code, ending.was_up, False, ending.sentence), now)
 
+    def foretold(self, slot: Slot, code: int, *, stopping: bool) -> Verdict:
+        """Return what would follow if a node's process ended now with this code; any jitter is the middle one."""
+        was_up = slot.run is not None and slot.run.was_up
+        return self._verdict(slot, Death(code, was_up, _asked(slot, stopping)), 0.5)
+
+    def _verdict(self, slot: Slot, death: Death, jitter: float) -> Verdict:
+        config = self._config
+        limits = Limits(config.restart_backoff_s, config.restart_backoff_max_s, config.crash_loop_deaths)
+        return after_death(death, slot.early_deaths, limits, jitter)
+
     def _follow(self, slot: Slot, death: Death, now: float) -> None:
-        limits = Limits(
-            self._config.restart_backoff_s, self._config.restart_backoff_max_s, self._config.crash_loop_deaths
-        )
-        match after_death(death, slot.early_deaths, limits, random.random()):
+        match self._verdict(slot, death, random.random()):
             case Stay():
                 slot.phase = Phase.STOPPED
             case GiveUp(reason):
@@ -262,6 +269,11 @@ class Fleet:
         if run.heartbeats is not None:
             run.heartbeats.cancel()
         run.child.close()
+
+
+def _asked(slot: Slot, stopping: bool) -> bool:
+    """Tell whether a node that ends now was asked to, and not to come back."""
+    return stopping or (slot.phase is Phase.STOPPING and not slot.start_again)
 
 
 def _usage(pid: int) -> psutil.Process | None:

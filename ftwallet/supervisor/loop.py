@@ -20,10 +20,11 @@ from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
-from ftwallet.supervisor.events import EventLog, rfc3339
+from ftwallet.supervisor.events import EVENTS_FILE, EventLog, rfc3339
 from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
 from ftwallet.supervisor.log_files import keep_short
+from ftwallet.supervisor.past import last_failover, record_failover
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, Launch, log_path, node_launch
 from ftwallet.supervisor.promotion import (
     Failover,
@@ -33,11 +34,13 @@ from ftwallet.supervisor.promotion import (
     record,
     tell,
     why_not,
+    why_not_replaced,
 )
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Slot
 from ftwallet.supervisor.stand_in import StandIn
+from ftwallet.supervisor.standing import Standing
 from ftwallet.witness.file import FileWitness
 
 T = TypeVar("T")
@@ -63,7 +66,8 @@ class Supervisor:
         now = time.monotonic()
         self.config = config
         self.register = register
-        self.last_failover: Failover | None = None
+        self.last_failover = last_failover(config.data_dir / EVENTS_FILE)
+        self._unserved: Failover | None = None  # the last one, until clients are served again
         self._witness = witness
         self._promoting: asyncio.Task[Any] | None = None
         self.events = events
@@ -78,6 +82,7 @@ class Supervisor:
             self._heard,
             self._died,
         )
+        self._standing = Standing(events)
         self._stand_in = StandIn(listener)
         self._gate_open = False  # the primary is started when the backup is up, or is known not to come up
         self._mode = ""
@@ -292,14 +297,17 @@ class Supervisor:
 
     def _heir_of(self, dead: Slot) -> Slot | None:
         heir = self.slots[partner(dead.node)]
-        if self.config.on_primary_death != "promote" or self._promoting is not None:
-            return None
-        reason = why_not(heir, self.register)
+        reason = self.why_not_replaced(dead)
         if reason is not None:
-            sentence = f"Node {dead.node} is not replaced by its backup: {reason}"
+            sentence = f"Node {dead.node} is not replaced by its backup, node {heir.node}: {reason}"
             self.events.record("not-promoted", sentence, heir.node, reason=reason)
             return None
         return heir
+
+    def why_not_replaced(self, dead: Slot) -> str | None:
+        """Return why this primary, if it dies now, is started again in place; None when its backup is promoted."""
+        heir = self.slots[partner(dead.node)]
+        return why_not_replaced(self.config.on_primary_death, self.promoting, heir, self.register)
 
     async def _promote(self, dead: Slot, heir: Slot) -> None:
         run = heir.run
@@ -313,8 +321,8 @@ class Supervisor:
             return
         if run is None or self._stopping:
             return
-        cause = dead.ending.sentence if dead.ending and dead.ending.sentence else "it died"
-        self.last_failover = Failover(rfc3339(datetime.now(UTC)), dead.node, heir.node, cause)
+        cause = dead.ending.cause if dead.ending else "it died"
+        self.last_failover = self._unserved = Failover(rfc3339(datetime.now(UTC)), dead.node, heir.node, cause)
         status, problem = await tell(run, decision.register)
         if status is None:
             self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
@@ -369,17 +377,17 @@ class Supervisor:
             await have_go_on(leading)
             raise Refused(f"the roles stay as they are: {decision.reason}")
         status, problem = await tell(run, decision.register)
-        self.last_failover = Failover(at, old.node, heir.node, "switchover")
+        self.last_failover = self._unserved = done = Failover(at, old.node, heir.node, "switchover")
         if status is None:
             self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
         else:
             run.role = PRIMARY
             self._heard(heir.node, run.number, status)
             gap_ms = round((time.monotonic() - began) * 1000, 1)  # not only from the record on: requests waited longer
-            self.last_failover = self.last_failover._replace(gap_ms=gap_ms)
+            done = self._served_after(done, gap_ms)
         await have_pass_on(leading)
         await self.ask(lambda: self.fleet.terminate(old, time.monotonic(), start_again=True))
-        return self.last_failover
+        return done
 
     def _end_heir_that_does_not_lead(self) -> None:
         """Whatever state a backup is in that the witness has as primary: its next start leads in place."""
@@ -399,6 +407,8 @@ class Supervisor:
         self._observe_service(now)
         if self._stopping:
             self._advance_stop(now)
+        elif not self.promoting:  # who is the backup is just being decided
+            self._standing.observe(self.backup, self.register)
         await self._tend_stand_in(now)
 
     def _open_gate(self) -> None:
@@ -444,11 +454,16 @@ class Supervisor:
             gap_ms = round(resumed.gap_s * 1000, 1)
             words = "after the start" if resumed.first else f"again, after {gap_ms:.0f} ms without a primary"
             self.events.record("serving", f"Clients are served {words}", self.register.primary, gap_ms=gap_ms)
-            if self.last_failover is not None and self.last_failover.gap_ms is None:
-                self.last_failover = self.last_failover._replace(gap_ms=gap_ms)
+            if self._unserved is not None:
+                self._served_after(self._unserved, gap_ms)
         if self.mode and self.mode != self._mode:
             self.events.record(self.mode, _mode_sentence(self.mode), self.register.primary)
         self._mode = self.mode or self._mode
+
+    def _served_after(self, failover: Failover, gap_ms: float) -> Failover:
+        self.last_failover, self._unserved = failover._replace(gap_ms=gap_ms), None
+        record_failover(self.events, self.last_failover)
+        return self.last_failover
 
     def _advance_stop(self, now: float) -> None:
         for slot in (self.primary, self.backup):

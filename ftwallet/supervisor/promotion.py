@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 import grpc
@@ -20,6 +21,7 @@ from ftwallet.replication.register import Decision, Proposal, ProposalKind, Regi
 from ftwallet.rpc.mapping import register_to_wire
 from ftwallet.rpc.v1.control_pb2 import GoOnRequest, PassOnRequest, ResignRequest
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
+from ftwallet.supervisor.events import clock
 from ftwallet.supervisor.slots import Phase, Run, Slot
 from ftwallet.witness.file import FileWitness
 
@@ -32,7 +34,7 @@ _STATUS_DEADLINE_S = 1.0
 
 
 class Failover(NamedTuple):
-    """One failover: `gap_ms` is None until clients are served again."""
+    """One change of primary: `gap_ms` is None until clients are served again, and where nobody knows it any more."""
 
     at: str
     origin: str
@@ -41,18 +43,57 @@ class Failover(NamedTuple):
     gap_ms: float | None = None
 
 
-def why_not(slot: Slot, register: Register) -> str | None:
-    """Return why this backup cannot be promoted, or None when it can."""
+class Hindrance(StrEnum):
+    """What keeps a backup from being promoted, as it is said of "it"."""
+
+    DOWN = "it does not run"
+    STARTING = "it is starting"
+    ENDING = "it is stopping"
+    KILLED = "it is being killed"
+    PAUSED = "it is paused"
+    OUT_OF_SYNC = "it is not in sync"
+
+
+def hindrance(slot: Slot, register: Register) -> Hindrance | None:
+    """Return what keeps this backup from being promoted now, or None when nothing does."""
     status = slot.status
-    if slot.run is None or status is None or not slot.up:
-        return f"node {slot.node} does not run"
+    if slot.run is None:
+        return Hindrance.DOWN
     if slot.phase is not Phase.RUNNING:
-        return f"node {slot.node} is {slot.phase}"
+        return Hindrance.ENDING
     if slot.run.killed or slot.paused:
-        return f"node {slot.node} is {'being killed' if slot.run.killed else 'paused'}"
+        return Hindrance.KILLED if slot.run.killed else Hindrance.PAUSED
+    if status is None or not slot.up:
+        return Hindrance.STARTING
     if register.in_sync.get(slot.node) != status.incarnation:
-        return f"node {slot.node} is not in sync: {status.reason}"
+        return Hindrance.OUT_OF_SYNC
     return None
+
+
+def explained(slot: Slot, what: Hindrance) -> str:
+    """Return a hindrance in words, with what the node itself says of it."""
+    if what is Hindrance.DOWN and slot.reason:
+        return f"{what}: {slot.reason}"
+    if what is not Hindrance.OUT_OF_SYNC or slot.status is None:
+        return str(what)
+    since = "" if slot.hindered_since is None else f" since {clock(slot.hindered_since)}"
+    return f"{what}: resyncing{since}, {slot.status.reason}"
+
+
+def why_not(slot: Slot, register: Register) -> str | None:
+    """Return why this backup cannot be promoted, with its name, or None when it can."""
+    what = hindrance(slot, register)
+    return None if what is None else f"node {slot.node} is not promotable: {explained(slot, what)}"
+
+
+def why_not_replaced(policy: str, promoting: bool, heir: Slot, register: Register) -> str | None:
+    """Return why a primary that dies now is not replaced by its backup ("it"), or None when it is."""
+    if policy != "promote":
+        return f'on_primary_death is "{policy}"'
+    if promoting:
+        return "the roles are just being changed"
+    what = hindrance(heir, register)
+    return None if what is None else explained(heir, what)
 
 
 async def record(witness: FileWitness, heir: Slot, register: Register) -> tuple[Proposal, Decision | None, str]:

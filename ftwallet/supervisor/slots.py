@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import psutil
 from ftwallet.faults.crash import Crash
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
 from ftwallet.supervisor.heartbeat import Pulse
+from ftwallet.supervisor.policy import describe
 from ftwallet.supervisor.processes import Child
 
 if TYPE_CHECKING:
@@ -81,6 +83,13 @@ class Ending:
     crash: Crash | None
     epoch: int  # the cluster's, when it ended; what is executed after the recovery has a newer one
     was_up: bool  # it had been ready
+    note: DeathNote  # why the supervisor ended it, if it did
+
+    @property
+    def cause(self) -> str:
+        """Why it ended, as far as anybody knows: its own last sentence before what can be told from outside."""
+        how = describe(self.code)
+        return self.sentence or (f"{how}: {self.note}" if self.note else how)
 
 
 @dataclass
@@ -100,6 +109,7 @@ class Slot:
     reason: str = ""
     last: NodeStatus | None = None
     ending: Ending | None = None
+    hindered_since: datetime | None = None  # since when what keeps it from being promoted has been the same
     samples: dict[int, bytes] = field(default_factory=dict)  # digest by applied lsn, the newest few
 
     @property

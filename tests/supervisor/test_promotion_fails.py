@@ -88,7 +88,7 @@ async def test_a_backup_that_is_being_stopped_is_not_promoted(cluster: Cluster) 
     await supervisor.ask(stop_the_backup_while_the_primary_dies)
     await cluster.until(lambda: supervisor.slots["a"].runs == 2 and supervisor.ready)
     assert supervisor.register.primary == "a"
-    assert any("node b is stopping" in event.sentence for event in cluster.history())
+    assert any("node b: it is stopping" in event.sentence for event in cluster.history())
 
 
 async def test_a_stop_right_after_a_death_promotes_nobody_and_ends(cluster: Cluster) -> None:
