@@ -68,7 +68,7 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _node_line(node: dict[str, Any]) -> str:
