@@ -1,0 +1,196 @@
+"""Clients of the simulated world: deposits, withdrawals and reads, and what each was told. A retry keeps its id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.outcomes import OutcomeCode, Transaction
+from ftwallet.wallet import Unavailable
+from tests.simulation.loop import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SimNode, World
+
+TIMEOUT_S = 6.0
+
+
+@dataclass
+class Call:
+    """One operation of one client, however often it was tried; `answer` is None while it is in doubt."""
+
+    transaction_id: str
+    kind: Kind
+    account: str
+    amount: int
+    began: float
+    tries: int = 0
+    answer: Transaction | None = None
+
+
+@dataclass
+class History:
+    """What all clients asked and were told, and what reads must not miss."""
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    answered_lsn: int = 0  # the newest write that anybody was told of
+    reads: int = 0
+    leaders: dict[int, str] = field(default_factory=dict)  # who has answered in each epoch
+
+
+class Clients:
+    """`ask` sends one operation until it is answered; `live` is one client that goes on until told to stop."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.history = History()
+        self.process = Process("client")
+        self.stopping = False
+        self.running = 0
+        self._sent = 0
+
+    def begin(self, count: int, pace_s: float) -> None:
+        for number in range(count):
+            random = Random(f"{self.world.seed} client {number}")
+            self.running += 1
+            self.world.loop.create_task(self._live(number, random, pace_s), context=self.process.context.copy())
+
+    async def _live(self, number: int, random: Random, pace_s: float) -> None:
+        while not self.stopping:
+            await asyncio.sleep(random.expovariate(1 / pace_s))
+            account = f"account-{random.randrange(3)}"
+            if random.random() < 0.15:
+                await self.read(account)
+            else:
+                kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
+                await self.ask(f"c{number}-{self._sent}", kind, account, random.randrange(1, 100))
+            if random.random() < 0.05 and self.history.calls:
+                await self.ask_again(random.choice(list(self.history.calls.values())))
+        self.running -= 1
+
+    async def ask(self, transaction_id: str, kind: Kind, account: str, amount: int) -> Call:
+        """Until it is answered, with one id."""
+        self._sent += 1
+        call = Call(transaction_id, kind, account, amount, self.world.loop.time())
+        self.history.calls[transaction_id] = call
+        await self.ask_again(call)
+        return call
+
+    async def ask_again(self, call: Call) -> None:
+        while True:
+            call.tries += 1
+            with contextlib.suppress(Unavailable, ConnectionResetError, TimeoutError):
+                answer, node, epoch = await asyncio.wait_for(self._send(call), TIMEOUT_S)
+                self._told(call, answer.transaction, node, epoch)
+                if answer.differs is not None:
+                    self.world.fail(f"one answer: {call.transaction_id} is said to differ in {answer.differs}")
+                return
+            await asyncio.sleep(0.05)
+
+    async def _send(self, call: Call) -> Any:
+        node = await self._connected()
+        wallet = node.wallet
+        if wallet is None:
+            raise ConnectionResetError
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        node.requests.append(answered)
+
+        async def serve() -> None:
+            try:
+                answer = await wallet.submit(call.kind, call.account, call.amount, call.transaction_id)
+            except Unavailable as error:
+                self._reply(node, answered, error=error)
+            else:
+                self._reply(node, answered, value=(answer, node.name, wallet.epoch))
+
+        assert node.process is not None
+        self.world.loop.create_task(serve(), context=node.process.context.copy())
+        return await answered
+
+    def _reply(self, node: SimNode, answered: asyncio.Future[Any], *, value: Any = None, error: Any = None) -> None:
+        def arrive() -> None:
+            if answered.done():
+                return
+            if error is not None:
+                answered.set_exception(error)
+            else:
+                answered.set_result(value)
+
+        if value is not None:  # the kernel sends it, whatever becomes of the process
+            self._check_durable(value[0].transaction, value[1])
+        if answered in node.requests:
+            node.requests.remove(answered)
+        self.world.network.later(self.world.network.delay(node.name, "client"), arrive)
+
+    async def _connected(self) -> SimNode:
+        """Connect to whoever serves; the listening socket holds the connection until somebody does."""
+        world = self.world
+        while True:
+            await asyncio.sleep(world.network.delay("client", "rest"))
+            serving = [node for node in world.nodes.values() if node.wallet is not None and node.alive]
+            if serving:
+                return serving[0] if len(serving) == 1 else world.network.random.choice(serving)
+            await asyncio.sleep(0.02)
+
+    async def read(self, account: str) -> None:
+        """A balance; it must show every write that anybody had been told of before."""
+        floor = self.history.answered_lsn
+        with contextlib.suppress(ConnectionResetError, TimeoutError):
+            node, lsn = await asyncio.wait_for(self._read(account), TIMEOUT_S)
+            self.history.reads += 1
+            if lsn < floor:
+                self.world.fail(
+                    f"reads: node {node} answered at lsn {lsn}, and lsn {floor} had been told before it was asked"
+                )
+
+    async def _read(self, account: str) -> Any:
+        node = await self._connected()
+        wallet = node.wallet
+        if wallet is None or not wallet.ready:
+            raise ConnectionResetError
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        node.requests.append(answered)
+
+        async def serve() -> None:
+            wallet.balance(account)
+            self._reply_read(node, answered, (node.name, wallet.applied_lsn))
+
+        assert node.process is not None
+        self.world.loop.create_task(serve(), context=node.process.context.copy())
+        return await answered
+
+    def _reply_read(self, node: SimNode, answered: asyncio.Future[Any], value: Any) -> None:
+        if answered in node.requests:
+            node.requests.remove(answered)
+        self.world.network.later(
+            self.world.network.delay(node.name, "client"), lambda: answered.done() or answered.set_result(value)
+        )
+
+    # ---- What must hold at every answer
+
+    def _check_durable(self, told: Transaction, node: str) -> None:
+        """Durable on every node of the in-sync set, before the answer leaves."""
+        world, register = self.world, self.world.register
+        for name, incarnation in sorted(register.in_sync.items()):
+            if world.incarnation(name) != incarnation:
+                world.fail(f"durable: node {name} in sync is not the one that the witness knows")
+            elif not world.nodes[name].disk.holds(told.transaction_id.encode()):
+                world.fail(
+                    f"durable: {told.transaction_id} is answered by {node}, and node {name}, in sync, has not synced it"
+                )
+        world.say(node, f"answers {told.transaction_id}: lsn {told.lsn}, {OutcomeCode(told.code).name}")
+
+    def _told(self, call: Call, told: Transaction, node: str, epoch: int) -> None:
+        leader = self.history.leaders.setdefault(epoch, node)
+        if leader != node:
+            self.world.fail(f"one writer: nodes {leader} and {node} have both answered in epoch {epoch}")
+        before = call.answer
+        same = before is None or (before.lsn, before.code, before.new_balance) == (told.lsn, told.code, told.new_balance)
+        if not same:
+            self.world.fail(f"one answer: {call.transaction_id} was told {before} and now {told}")
+        call.answer = told
+        self.history.answered_lsn = max(self.history.answered_lsn, told.lsn)

@@ -1,0 +1,268 @@
+"""Disks of the simulated world: real files in a scratch directory, and what of them would survive the loss of power.
+
+The operations of `ftwallet.platform` are replaced; each goes to the disk of the process that calls it. A disk knows what
+was synced. At a loss of power everything else is kept, lost, or torn, sector by sector and name by name, as the seed
+says. A killed process alone loses nothing: the kernel still writes what it had been given.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from ftwallet import platform
+from tests.simulation.loop import PROCESS, Killed
+
+SECTOR = 512
+OPERATIONS = ("create_file", "write_all", "fdatasync", "fsync_directory", "rename", "truncate", "remove")
+DIRECTORY = -1
+PLENTY = 1 << 40
+
+_real = {name: getattr(platform, name) for name in (*OPERATIONS, "free_bytes", "drop_cache")}
+
+Names = dict[str, int]
+
+
+class Change(NamedTuple):
+    """A name that came or went and is not synced yet."""
+
+    removed: str | None
+    added: str | None
+    inode: int
+
+
+class SimDisk:
+    """The files below `root`."""
+
+    def __init__(self, root: Path, shadow: Path, random: Random) -> None:
+        self.root = root
+        self.random = random
+        self.free = PLENTY
+        self.crash_after: int | None = None  # operations until the process is killed in the middle of one
+        self.fail_after: int | None = None  # operations until one fails with EIO, once
+        self.on_crash = lambda: None
+        self.done = 0
+        self._shadow = shadow  # a second link to every file, so that no inode number is used twice
+        self._synced: dict[int, bytes] = {}
+        self._names: dict[Path, Names] = {}
+        self._changes: dict[Path, list[Change]] = {}
+        shadow.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        self._take_as_synced()
+
+    # ---- Faults
+
+    def lose_power(self) -> None:
+        """Leave what a disk may show when power is back."""
+        aside = self.root.with_name(f"{self.root.name}.before")
+        self.root.rename(aside)
+        self._rebuild(aside, self.root, self.root)
+        shutil.rmtree(aside)
+        self._take_as_synced()
+
+    def wipe(self) -> None:
+        """An empty directory where the node's was."""
+        shutil.rmtree(self.root)
+        self.root.mkdir()
+        self._take_as_synced()
+
+    def copy_to(self, target: Path) -> None:
+        shutil.copytree(self.root, target)
+
+    def put_back(self, copy: Path) -> None:
+        """An old copy in the place of the directory."""
+        shutil.rmtree(self.root)
+        shutil.copytree(copy, self.root)
+        self._take_as_synced()
+
+    def flip(self, pattern: str) -> bool:
+        """Flip one bit of a frame in the newest file that matches; False if there is none to speak of.
+
+        Older files are read only when somebody needs them, and `verify` reads them all.
+        """
+        files = sorted(path for path in self.root.glob(pattern) if path.stat().st_size > SECTOR + 64)
+        if not files:
+            return False
+        path = files[-1]
+        content = bytearray(path.read_bytes())
+        end = len(content.rstrip(b"\0"))
+        if end <= SECTOR + 64:
+            return False
+        place = self.random.randrange(SECTOR, end)
+        content[place] ^= 1 << self.random.randrange(8)
+        path.write_bytes(bytes(content))
+        if path.stat().st_ino in self._synced:
+            self._synced[path.stat().st_ino] = bytes(content)
+        return True
+
+    def holds(self, needle: bytes) -> bool:
+        """Whether something synced, under a synced name, contains these bytes: the log or a checkpoint."""
+        for directory in (self.root / "journal", self.root / "checkpoints"):
+            for inode in self._names.get(directory, {}).values():
+                if needle in self._synced.get(inode, b""):
+                    return True
+        return False
+
+    # ---- What survives
+
+    def _take_as_synced(self) -> None:
+        self._synced.clear()
+        self._names.clear()
+        self._changes.clear()
+        for directory in [self.root, *(path for path in self.root.rglob("*") if path.is_dir())]:
+            self._names[directory] = self._seen(directory)
+        for path in self.root.rglob("*"):
+            if path.is_file():
+                self._watch(path)
+                self._synced[path.stat().st_ino] = path.read_bytes()
+
+    def _rebuild(self, seen: Path, target: Path, directory: Path) -> None:
+        target.mkdir()
+        names = dict(self._names.get(directory, {}))
+        changes = self._changes.get(directory, [])
+        kept = self.random.choice([0, len(changes), self.random.randint(0, len(changes))])
+        for change in changes[:kept] if self.random.random() < 0.5 else self.random.sample(changes, kept):
+            if change.removed is not None:
+                names.pop(change.removed, None)
+            if change.added is not None:
+                names[change.added] = change.inode
+        for name, inode in sorted(names.items()):
+            if inode == DIRECTORY:
+                self._rebuild(seen / name, target / name, directory / name)
+            else:
+                (target / name).write_bytes(self._content_after(inode))
+
+    def _content_after(self, inode: int) -> bytes:
+        random, synced = self.random, self._synced.get(inode, b"")
+        seen = (self._shadow / str(inode)).read_bytes()
+        if synced == seen:
+            return seen
+        mixed = bytearray(seen)
+        for start in range(0, len(mixed), SECTOR):
+            if random.random() < 0.5:
+                old = synced[start : start + SECTOR]
+                mixed[start : start + SECTOR] = old.ljust(len(mixed[start : start + SECTOR]), b"\0")
+        shorter = bytes(mixed[: random.randint(min(len(synced), len(seen)), len(seen))])
+        return random.choice([synced, seen, bytes(mixed), shorter])
+
+    def _seen(self, directory: Path) -> Names:
+        names = {}
+        for path in sorted(directory.iterdir()):
+            names[path.name] = DIRECTORY if path.is_dir() else path.stat().st_ino
+            if names[path.name] != DIRECTORY:
+                self._watch(path)
+        return names
+
+    def _watch(self, path: Path) -> None:
+        link = self._shadow / str(path.stat().st_ino)
+        if not link.exists():
+            os.link(path, link)
+
+    # ---- Operations
+
+    def _step(self, name: str) -> None:
+        if PROCESS.get().dead:
+            raise Killed
+        self.done += 1
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                self.crash_after = None
+                self.on_crash()
+                raise Killed
+        if self.fail_after is not None and name in ("write_all", "fdatasync"):
+            self.fail_after -= 1
+            if self.fail_after < 0:
+                self.fail_after = None
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self.free <= 0 and name in ("write_all", "create_file"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _change(self, directory: Path, removed: str | None, added: str | None, inode: int) -> None:
+        self._changes.setdefault(directory, []).append(Change(removed, added, inode))
+
+    def create_file(self, path: Path) -> int:
+        self._step("create_file")
+        fd: int = _real["create_file"](path)
+        inode = os.fstat(fd).st_ino
+        self._watch(path)
+        self._change(path.parent, None, path.name, inode)
+        return fd
+
+    def write_all(self, fd: int, data: bytes, offset: int) -> None:
+        self._step("write_all")
+        _real["write_all"](fd, data, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        self._step("fdatasync")
+        inode = os.fstat(fd).st_ino
+        link = self._shadow / str(inode)
+        if not link.exists():  # a file that was opened for writing without `create_file`: its name is not synced
+            path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+            self._watch(path)
+            self._change(path.parent, None, path.name, inode)
+        self._synced[inode] = link.read_bytes()
+
+    def fsync_directory(self, path: Path) -> None:
+        self._step("fsync_directory")
+        self._names[path] = self._seen(path)
+        self._changes.pop(path, None)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step("rename")
+        _real["rename"](source, target)
+        inode = DIRECTORY if target.is_dir() else target.stat().st_ino
+        if inode == DIRECTORY:
+            self._move(source, target)
+        elif source.parent == target.parent:
+            self._change(target.parent, source.name, target.name, inode)
+        else:
+            self._change(source.parent, source.name, None, 0)
+            self._change(target.parent, None, target.name, inode)
+
+    def _move(self, source: Path, target: Path) -> None:
+        """A directory's rename is taken as durable at once: its content moves with it, whatever the names say."""
+        for table in (self._names, self._changes):
+            for path in [path for path in table if path == source or source in path.parents]:
+                table[target / path.relative_to(source)] = table.pop(path)  # type: ignore[index, assignment]
+        self._names.get(source.parent, {}).pop(source.name, None)
+        self._names.setdefault(target.parent, {})[target.name] = DIRECTORY
+
+    def truncate(self, fd: int, length: int) -> None:
+        self._step("truncate")
+        _real["truncate"](fd, length)
+
+    def remove(self, path: Path) -> None:
+        self._step("remove")
+        _real["remove"](path)
+        self._change(path.parent, path.name, None, 0)
+
+
+@contextmanager
+def disks_in_place() -> Iterator[None]:
+    """Have `ftwallet.platform` use the disk of whichever process calls; without one, the real one."""
+
+    def routed(name: str) -> object:
+        real = _real[name]
+
+        def operation(*args: object) -> object:
+            disk = PROCESS.get().disk
+            return real(*args) if disk is None else getattr(disk, name)(*args)
+
+        return operation
+
+    for name in OPERATIONS:
+        setattr(platform, name, routed(name))
+    platform.free_bytes = lambda path: PROCESS.get().disk.free if PROCESS.get().disk else PLENTY
+    platform.drop_cache = lambda fd: None
+    try:
+        yield
+    finally:
+        for name, real in _real.items():
+            setattr(platform, name, real)

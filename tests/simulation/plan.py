@@ -1,0 +1,213 @@
+"""What goes wrong, and when: an explicit list, made from the seed before the world begins, so that it can be shrunk."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
+from tests.simulation.world import Violated
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SimNode, World
+
+
+class Fault(NamedTuple):
+    """At `at` seconds `kind` happens to `target`, a node's name or a role; the two numbers are what the kind says."""
+
+    at: float
+    kind: str
+    target: str
+    number: float = 0.0
+    word: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.at:8.3f} s: {self.kind} {self.target} {self.word}".rstrip() + (
+            f" ({self.number:.3g})" if self.number else ""
+        )
+
+
+class Plan(NamedTuple):
+    """A whole world: who asks how often, and what goes wrong."""
+
+    seed: int
+    policy: str
+    clients: int
+    pace_s: float
+    seconds: float
+    faults: tuple[Fault, ...]
+
+
+KINDS = {
+    "kill": 10,
+    "power": 8,
+    "stage": 14,
+    "crash-op": 8,
+    "pause": 4,
+    "cut": 5,
+    "cut-one-way": 3,
+    "clog": 3,
+    "witness-silent": 4,
+    "answers-lost": 4,
+    "witness-cut": 2,
+    "supervisor-dies": 2,
+    "slow-disk": 3,
+    "stalled-disk": 3,
+    "eio": 4,
+    "full": 2,
+    "wipe": 2,
+    "old-copy": 2,
+    "flip": 2,
+    "flip-checkpoint": 2,
+    "clock": 2,
+    "both": 3,
+}
+
+
+def make(seed: int) -> Plan:
+    """The plan of a seed. Each has its own taste, so that rare orders of events occur."""
+    random = Random(f"{seed} plan")
+    kinds = {kind: weight * random.choice((0.0, 0.3, 1.0, 1.0, 4.0)) for kind, weight in KINDS.items()}
+    if not any(kinds.values()):
+        kinds = dict(KINDS)
+    seconds = random.uniform(6.0, 18.0)
+    faults = []
+    at = random.uniform(0.2, 1.5)
+    while at < seconds:
+        faults.append(_fault(random, at, random.choices(list(kinds), list(kinds.values()))[0]))
+        at += random.expovariate(1 / random.choice((0.05, 0.3, 1.0, 2.0)))
+    policy = "promote" if random.random() < 0.75 else "restart"
+    return Plan(seed, policy, random.choice((1, 2, 4)), random.choice((0.02, 0.1, 0.4)), seconds, tuple(faults[:40]))
+
+
+def _fault(random: Random, at: float, kind: str) -> Fault:
+    target = random.choice(("primary", "primary", "backup", "a", "b"))
+    match kind:
+        case "stage":
+            target = random.choice(("primary", "primary", "backup"))
+            stages = PRIMARY_STAGES if target == "primary" else BACKUP_STAGES
+            return Fault(at, kind, target, word=str(random.choice(stages)))
+        case "crash-op" | "eio":
+            return Fault(at, kind, target, number=random.randrange(12))
+        case "cut-one-way" | "clog":
+            return Fault(at, kind, random.choice(("a", "b")), number=random.uniform(0.2, 6.0))
+        case "cut" | "witness-cut" | "pause" | "witness-silent" | "answers-lost" | "slow-disk" | "full":
+            return Fault(at, kind, target, number=random.uniform(0.1, 5.0))
+        case "stalled-disk":
+            return Fault(at, kind, target, number=random.choice((0.5, 2.0, 5.0)))
+        case "clock":
+            return Fault(at, kind, target, number=random.choice((-86_400.0, 86_400.0, -1.0)))
+        case "old-copy":
+            return Fault(at, kind, target, number=random.uniform(0.5, 4.0))
+    return Fault(at, kind, target)
+
+
+async def inject(world: World, plan: Plan) -> None:
+    """Let it all go wrong, each at its time."""
+    for fault in plan.faults:
+        await asyncio.sleep(max(0.0, fault.at - world.loop.time()))
+        if world.violation is not None:
+            return
+        try:
+            apply(world, fault)
+        except Violated:
+            return
+
+
+def apply(world: World, fault: Fault) -> None:  # noqa: C901, PLR0915  (one case for each kind of fault)
+    """Make one fault happen, where it may."""
+    node, now, network = world.node(fault.target), world.loop.time(), world.network
+    partner = world.partner(node)
+    world.coverage[f"fault:{fault.kind}"] += 1
+    match fault.kind:
+        case "kill":
+            world.kill(node)
+        case "power":
+            world.kill(node, power=True)
+        case "both":
+            world.kill(node, power=True)
+            world.kill(partner, power=True)
+        case "stage":
+            world.arm(node, fault.word)
+        case "crash-op":
+            node.disk.crash_after = int(fault.number)
+        case "eio":
+            node.disk.fail_after = int(fault.number)
+        case "pause":
+            world.pause(node)
+            network.later(fault.number, world.resume, node)
+        case "cut":
+            network.cut("a", "b", fault.number)
+            network.cut("b", "a", fault.number)
+        case "cut-one-way":
+            network.cut(node.name, partner.name, fault.number)
+        case "clog":
+            network.clogged_until[node.name, partner.name] = now + fault.number
+        case "witness-silent":
+            world.witness_silent_until = now + fault.number
+        case "answers-lost":
+            world.answers_lost_until = now + fault.number
+        case "witness-cut":
+            network.cut(node.name, "supervisor", fault.number)
+        case "supervisor-dies":
+            world.supervisor.die()
+        case "slow-disk":
+            node.slow_until = now + fault.number
+        case "stalled-disk":
+            node.stalled_until = now + fault.number
+        case "full":
+            node.disk.free = 0
+            network.later(fault.number, _make_room, node)
+        case "clock":
+            node.clock_us += int(fault.number * 1e6)
+        case "wipe" | "flip":
+            if may_lose(world, node):
+                spoil(world, node, fault.kind)
+        case "flip-checkpoint":
+            if not node.alive or may_lose(world, node):
+                node.disk.flip("checkpoints/*.checkpoint")
+        case "old-copy":
+            take_copy(world, node, fault.number)
+
+
+def _make_room(node: SimNode) -> None:
+    node.disk.free = 1 << 40
+
+
+def may_lose(world: World, node: SimNode) -> bool:
+    """At most one disk is lost at a time: the partner must be in sync, run, and have all that was acknowledged."""
+    register, partner = world.register, world.partner(node)
+    in_sync = register.in_sync.get(partner.name) == world.incarnation(partner.name)
+    spoilt = any(name in world.spoilt for name in (node.name, partner.name))
+    alone = partner.name in register.in_sync and node.name not in register.in_sync
+    promoted = world.config.on_primary_death == "promote" or register.primary != node.name
+    return in_sync and partner.alive and not spoilt and promoted and (alone or world.paired())
+
+
+def spoil(world: World, node: SimNode, how: str) -> None:
+    """Take a node's disk, or a bit of it; nobody else's until the pair is paired again."""
+    world.kill(node, why=f"is killed, and its disk {'is emptied' if how == 'wipe' else 'has a bit flipped'}")
+    world.spoilt.add(node.name)
+    if how == "wipe":
+        node.disk.wipe()
+    else:
+        node.disk.flip("journal/*.journal")
+
+
+def take_copy(world: World, node: SimNode, seconds: float) -> None:
+    """Copy a directory now, and put the copy back some starts later."""
+    copy = world.root / f"copy-{world.loop.time():.4f}-{node.name}"
+    node.disk.copy_to(copy)
+    boot = world.register.boots.get(node.name, 0)
+
+    def put_back() -> None:
+        # A copy of the same start can be told by the partner's log alone, and the pages say so.
+        newer = world.register.boots.get(node.name, 0) > boot + 1
+        if newer and may_lose(world, node):
+            world.kill(node, why="is killed, and an old copy of its directory put back")
+            world.spoilt.add(node.name)
+            node.disk.put_back(copy)
+
+    world.network.later(seconds, put_back)
+

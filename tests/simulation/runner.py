@@ -1,0 +1,79 @@
+"""Running a plan: what it comes to, and the shortest plan that still comes to the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.simulation import checker, plan
+from tests.simulation.clients import Clients
+from tests.simulation.loop import Stuck
+from tests.simulation.plan import Plan
+from tests.simulation.world import Violated, World, simulated
+
+HEALED_WITHIN_S = 90.0
+
+
+class Result(NamedTuple):
+    """`violation` is None when all held."""
+
+    plan: Plan
+    violation: str | None
+    trace: list[str]
+    fingerprint: str
+    coverage: Counter[str]
+    answered: int
+    steps: int
+
+
+def run(todo: Plan) -> Result:
+    """Play a plan: everything goes wrong, then nothing, and then everything must be well."""
+    with simulated(todo.seed, on_primary_death=todo.policy) as world:
+        clients = Clients(world)
+        try:
+            world.run(_play(world, clients, todo))
+        except Stuck as stuck:
+            world.fail(f"stuck: {stuck}")
+        except Violated:
+            pass
+        answered = sum(call.answer is not None for call in clients.history.calls.values())
+        world.graveyard.append(clients.process)
+        violation = str(world.violation) if world.violation else None
+        return Result(todo, violation, list(world.trace), world.fingerprint(), world.coverage, answered, world.loop.steps)
+
+
+async def _play(world: World, clients: Clients, todo: Plan) -> None:
+    clients.begin(todo.clients, todo.pace_s)
+    await plan.inject(world, todo)
+    await asyncio.sleep(max(0.0, todo.seconds - world.loop.time()))
+    world.heal()
+    clients.stopping = True
+    well = await world.until(lambda: clients.running == 0 and world.paired() and world.equal(), HEALED_WITHIN_S)
+    if world.violation is not None:
+        return
+    if not well:
+        stand = {name: (node.alive, node.given_up or node.sentence) for name, node in world.nodes.items()}
+        world.fail(f"converge: not paired after {HEALED_WITHIN_S:g} s of peace: {world.register} {stand}")
+        return
+    checker.check(world, clients.history)
+
+
+def shrink(failed: Result, say: Callable[[str], None] = lambda _: None, rounds: int = 200) -> Result:
+    """Leave out what is not needed for the same invariant to break. The source of the algorithm: Zeller's ddmin."""
+    best, invariant = failed, (failed.violation or "").split(":")[0]
+    size = max(1, len(best.plan.faults) // 2)
+    while size >= 1 and rounds > 0:
+        at, smaller = 0, False
+        while at < len(best.plan.faults) and rounds > 0:
+            rounds -= 1
+            faults = best.plan.faults[:at] + best.plan.faults[at + size :]
+            tried = run(best.plan._replace(faults=faults))
+            if tried.violation is not None and tried.violation.split(":")[0] == invariant:
+                best, smaller = tried, True
+                say(f"{len(faults)} faults are enough")
+            else:
+                at += size
+        size = size if smaller and size == 1 else size // 2
+    return best

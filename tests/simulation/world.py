@@ -1,0 +1,565 @@
+"""One simulated world: two nodes, their disks, a network, a supervisor that is the witness, and clients.
+
+The nodes are the shipped ones, from `Seat` down: pipeline, protocol, journal, recovery, ledger. The network under them
+(`network.py`), the disks (`disk.py`), the clock and the threads (`loop.py`) are simulated. The supervisor is a small one
+of our own around the shipped witness and the shipped rule of who may be promoted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import secrets
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import structlog
+
+from ftwallet.config import Config
+from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
+from ftwallet.faults.injector import Injector
+from ftwallet.faults.stages import Stage
+from ftwallet.journal.identity import Identity
+from ftwallet.node import disk as node_disk
+from ftwallet.node.backup import BackupNode
+from ftwallet.node.control import NodeControlServicer
+from ftwallet.node.outage import Outage
+from ftwallet.node.primary import PrimaryNode
+from ftwallet.node.seat import Seat, Start
+from ftwallet.replication import backup as backup_core
+from ftwallet.replication import primary as primary_core
+from ftwallet.replication.register import Decision, Proposal, Register
+from ftwallet.rpc.mapping import register_to_wire
+from ftwallet.rpc.servicers import WalletBackupServicer
+from ftwallet.rpc.v1 import wallet_pb2
+from ftwallet.supervisor.policy import Death, GiveUp, Limits, after_death
+from ftwallet.supervisor.promotion import record, why_not
+from ftwallet.supervisor.slots import Phase
+from ftwallet.wallet import Wallet
+from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
+from ftwallet.witness.file import FileWitness
+from tests.simulation.disk import SimDisk, disks_in_place
+from tests.simulation.loop import PROCESS, Killed, Process, SimExecutor, SimLoop
+from tests.simulation.network import Network, SimPorts
+
+NODES = ("a", "b")
+EPOCH_US = 1_700_000_000_000_000
+_SILENT_S = 1.0
+
+
+class Violated(AssertionError):
+    """An invariant does not hold; the first word names it."""
+
+
+class SimNode:
+    """A node: its disk, which stays, and its process, which comes and goes."""
+
+    def __init__(self, name: str, disk: SimDisk) -> None:
+        self.name = name
+        self.disk = disk
+        self.process: Process | None = None
+        self.role = ""
+        self.outage: Outage | None = None
+        self.control: NodeControlServicer | None = None
+        self.injector: Injector | None = None
+        self.wallet: Wallet | None = None
+        self.backup_face: WalletBackupServicer | None = None
+        self.killed_at = 0.0
+        self.paused_at: float | None = None
+        self.start_at: float | None = 0.0
+        self.early_deaths = 0
+        self.given_up = ""
+        self.code = ExitCode.OK
+        self.sentence = ""
+        self.clock_us = 0
+        self.slow_until = 0.0
+        self.stalled_until = 0.0
+        self.requests: list[asyncio.Future[Any]] = []
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and not self.process.dead
+
+    @property
+    def paused(self) -> bool:
+        return self.alive and self.process is not None and self.process.paused
+
+    @property
+    def node(self) -> PrimaryNode | BackupNode | None:
+        return self.control.node if self.alive and self.control is not None else None
+
+    @property
+    def is_up(self) -> bool:
+        return self.node is not None
+
+
+class World:
+    """Built inside `simulated`; `run_until` plays it."""
+
+    def __init__(self, seed: int, root: Path, *, on_primary_death: str = "promote") -> None:
+        self.seed = seed
+        self.root = root
+        self.trace: list[str] = []
+        self.coverage: Counter[str] = Counter()
+        self.violation: Violated | None = None
+        self.loop = SimLoop(Random(f"{seed} loop"), self._latency)
+        self.config = Config(
+            data_dir=root / "data",
+            on_primary_death=on_primary_death,  # type: ignore[arg-type]
+            segment_bytes=4096,
+            checkpoint_records=25,
+            state_sync_records=60,
+            settle_timeout_s=3.0,
+            health_interval_s=2.0,
+            max_batch=6,
+            max_queue=40,
+            min_free_bytes=1,
+        )
+        self._disk_random = Random(f"{seed} disk")
+        self.network = Network(self, Random(f"{seed} network"))
+        ensure_cluster(self.config.data_dir)
+        self.nodes = {
+            name: SimNode(name, SimDisk(self.config.node_dir(name), root / f"shadow-{name}", Random(f"{seed} {name}")))
+            for name in NODES
+        }
+        self.graveyard: list[Process] = []
+        self.supervisor = Supervisor(self)
+        self.witness_silent_until = 0.0
+        self.answers_lost_until = 0.0
+        self.spoilt: set[str] = set()  # nodes whose disk was taken, until the pair is paired again
+
+    # ---- Time and what goes by it
+
+    def _latency(self, process: Process, now: float) -> float:
+        random = self._disk_random
+        node = self.nodes.get(process.name) if hasattr(self, "nodes") else None
+        latency = random.uniform(0.0002, 0.003)
+        if node is not None and node.slow_until > now:
+            latency = random.uniform(0.05, 0.4)
+        if node is not None and node.stalled_until > now:
+            latency += node.stalled_until - now
+        return latency
+
+    def wall_clock_us(self) -> int:
+        node = self.nodes.get(PROCESS.get().name)
+        return EPOCH_US + int(self.loop.time() * 1e6) + (node.clock_us if node else 0)
+
+    def say(self, who: str, what: str) -> None:
+        self.trace.append(f"{self.loop.time():9.4f} {who:10} {what}")
+
+    def partner(self, node: SimNode) -> SimNode:
+        return self.nodes["b" if node.name == "a" else "a"]
+
+    @property
+    def register(self) -> Register:
+        return self.supervisor.witness.read()
+
+    @property
+    def primary(self) -> SimNode:
+        return self.nodes[self.register.primary]
+
+    @property
+    def backup(self) -> SimNode:
+        return self.partner(self.primary)
+
+    def incarnation(self, name: str) -> str:
+        """Of the directory as it is now, or nothing."""
+        try:
+            return Identity.load(self.config.node_dir(name)).incarnation
+        except Refused:
+            return ""
+
+    def node(self, role: str) -> SimNode:
+        """By name or by role."""
+        return self.nodes[role] if role in self.nodes else (self.primary if role == "primary" else self.backup)
+
+    def fail(self, sentence: str) -> None:
+        if self.violation is None:
+            self.violation = Violated(sentence)
+            self.say("checker", f"VIOLATED {sentence}")
+
+    # ---- Processes
+
+    def start(self, node: SimNode, role: str) -> None:
+        self.say(node.name, f"starts as {role}")
+        node.process = process = Process(node.name, node.disk)
+        node.role, node.start_at, node.paused_at = role, None, None
+        node.outage = Outage(lambda: self._end_at_once(node, process))
+        node.injector = Injector(self.config.node_dir(node.name), strike=lambda _: self._strike(node))
+        node.disk.on_crash = lambda: self.kill(node, power=True, why="loses power in the middle of a disk operation")
+        node.control = None
+        context = process.context.copy()
+        self.loop.create_task(self._live(node, process, role), context=context)
+
+    async def _live(self, node: SimNode, process: Process, role: str) -> None:
+        outage, injector = node.outage, node.injector
+        assert outage is not None
+        assert injector is not None
+        start = Start(role, node.name, self.config)
+        witness = SimWitness(self, node)
+        seat = Seat(start, witness, injector, outage, SimPorts(self, node))
+        starting = wallet_pb2.NodeStatus(node=node.name, role=role, state="recovering")
+        node.control = NodeControlServicer(injector, lambda: starting, seat, outage)
+        try:
+            await asyncio.to_thread(ensure_cluster, self.config.data_dir)
+            node.control.node = await seat.open()
+            node.early_deaths = 0
+            await outage.wait()
+            if outage.orderly and node.control.node is not None:
+                await node.control.node.stop()
+        except (Refused, DiskFault, BrokenInvariant) as error:
+            outage.failed(error)
+        self._exited(node, process, outage)
+
+    def _exited(self, node: SimNode, process: Process, outage: Outage) -> None:
+        if process.dead:
+            return
+        node.code, node.sentence = outage.code, outage.sentence
+        self.say(node.name, f"ends: {outage.code.name} {outage.sentence}")
+        if outage.code in (ExitCode.BROKEN_INVARIANT, ExitCode.FAILED):
+            self.fail(f"crash: node {node.name} ended by itself: {outage.sentence}")
+        self._gone(node, process, power=False)
+
+    def _end_at_once(self, node: SimNode, process: Process) -> None:
+        if node.outage is not None:
+            self._exited(node, process, node.outage)
+        raise Killed
+
+    def _strike(self, node: SimNode) -> None:
+        self.coverage["fault:stage"] += 1
+        self.kill(node, power=False, why="is killed at the armed stage")
+        raise Killed
+
+    def kill(self, node: SimNode, *, power: bool = False, why: str = "is killed") -> None:
+        """SIGKILL; with `power` what was not synced may be lost."""
+        process = node.process
+        if process is None or process.dead:
+            return
+        self.say(node.name, f"{why}{' and loses power' if power else ''}")
+        node.code, node.sentence = ExitCode.OK, "killed"
+        self._gone(node, process, power=power)
+
+    def _gone(self, node: SimNode, process: Process, *, power: bool) -> None:
+        process.die()
+        self.graveyard.append(process)
+        node.process, node.wallet, node.backup_face = None, None, None
+        node.killed_at = self.loop.time()
+        node.disk.crash_after = node.disk.fail_after = None
+        if power:
+            node.disk.lose_power()
+        self.network.died(node.name, power)
+        for request in node.requests:
+            self.network.later(0.001, _reset, request)
+        node.requests = []
+        self.supervisor.node_died(node)
+
+    def pause(self, node: SimNode) -> None:
+        if node.process is not None and not node.process.paused:
+            self.say(node.name, "is paused")
+            node.process.paused, node.paused_at = True, self.loop.time()
+
+    def resume(self, node: SimNode) -> None:
+        if node.process is not None and node.process.paused:
+            self.say(node.name, "goes on")
+            node.paused_at = None
+            self.network.later(0.0, node.process.go_on)
+
+    def arm(self, node: SimNode, stage: str) -> None:
+        if node.injector is not None and node.node is not None:
+            self.say(node.name, f"is armed at {stage}")
+            node.injector.arm(Stage(stage))
+
+    # ---- Playing
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine of nobody's process to its end."""
+        return self.loop.run_until_complete(coroutine)
+
+    async def until(self, true: Callable[[], bool], within_s: float) -> bool:
+        give_up = self.loop.time() + within_s
+        while self.loop.time() < give_up and self.violation is None:
+            if true():
+                return True
+            await asyncio.sleep(0.02)
+        return true()
+
+    def paired(self) -> bool:
+        node = self.primary.node
+        if not isinstance(node, PrimaryNode) or not node.status().ready or node.status().mode != "paired":
+            return False
+        other = self.backup.node
+        return isinstance(other, BackupNode) and other.status().state == "in-sync"
+
+    def equal(self) -> bool:
+        ours, theirs = self.primary.node, self.backup.node
+        if ours is None or theirs is None:
+            return False
+        one, other = ours.status(), theirs.status()
+        return (one.applied_lsn, one.digest, one.chain) == (other.applied_lsn, other.digest, other.chain)
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more."""
+        self.say("world", "heals")
+        self.network.heal()
+        self.witness_silent_until = self.answers_lost_until = 0.0
+        for node in self.nodes.values():
+            disk = node.disk
+            disk.crash_after = disk.fail_after = None
+            disk.free = 1 << 40
+            node.slow_until = node.stalled_until = 0.0
+            if node.injector is not None:
+                node.injector.disarm()
+            self.resume(node)
+        self.supervisor.healed = True
+
+    def dispose(self) -> None:
+        processes = [*self.graveyard, self.supervisor.process]
+        processes += [node.process for node in self.nodes.values() if node.process is not None]
+        for node in self.nodes.values():
+            node.process = None
+        self.loop.dispose(processes)
+
+    def fingerprint(self) -> str:
+        """Of everything that happened, for the proof that a seed replays exactly."""
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+
+def _reset(request: asyncio.Future[Any]) -> None:
+    if not request.done():
+        request.set_exception(ConnectionResetError("the node is gone"))
+
+
+class SimWitness:
+    """`WitnessPort`: the supervisor, by a network that may lose the question or the answer."""
+
+    def __init__(self, world: World, node: SimNode) -> None:
+        self._world, self._node = world, node
+
+    async def read(self) -> Register | None:
+        return await self._ask(lambda: self._world.supervisor.witness.read())
+
+    async def propose(self, proposal: Proposal) -> Decision | None:
+        return await self._ask(lambda: self._world.supervisor.propose(proposal))
+
+    async def _ask(self, question: Callable[[], Any]) -> Any:
+        world, name = self._world, self._node.name
+        await asyncio.sleep(world.network.delay(name, "supervisor"))
+        silent = world.witness_silent_until > world.loop.time() or world.network.is_cut(name, "supervisor")
+        if silent or world.supervisor.process.dead or world.supervisor.process.paused:
+            await asyncio.sleep(_SILENT_S)
+            return None
+        answer = world.supervisor.process.context.copy().run(question)
+        await asyncio.sleep(world.network.delay("supervisor", name))
+        if world.answers_lost_until > world.loop.time() or world.network.is_cut("supervisor", name):
+            await asyncio.sleep(_SILENT_S)
+            return None
+        return answer
+
+    async def close(self) -> None:
+        pass
+
+
+class Seen(NamedTuple):
+    """A node as `why_not` looks at a slot of the supervisor."""
+
+    node: str
+    run: Any
+    status: Any
+    up: bool
+    phase: Phase
+    paused: bool
+
+
+class Supervisor:
+    """Watches, restarts, promotes; and is the witness."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.healed = False
+        self.witness = FileWitness(world.config.data_dir / CLUSTER_FILE)
+        self.process = Process("supervisor")
+        self.start_at: float | None = None
+        self._promoting = False
+        self._random = Random(f"{world.seed} supervisor")
+        self._limits = Limits(0.5, 3.0, 50)
+        self.up()
+
+    def up(self) -> None:
+        """Start, also after a death: what was begun is finished by starting both nodes as the record says."""
+        self.world.say("supervisor", "starts") if self.world.trace else None
+        self.process = Process("supervisor")
+        self._promoting = False
+        self.start_at = None
+        if hasattr(self.world, "nodes"):
+            for node in self.world.nodes.values():
+                node.start_at, node.given_up, node.early_deaths = self.world.loop.time(), "", 0
+        self.world.loop.create_task(self._watch(), context=self.process.context.copy())
+
+    def die(self) -> None:
+        """The nodes die with it."""
+        if self.process.dead:
+            return
+        self.world.say("supervisor", "dies, and its nodes with it")
+        self.process.die()
+        self.world.graveyard.append(self.process)
+        for node in self.world.nodes.values():
+            self.world.kill(node)
+        self.start_at = self.world.loop.time() + self._random.uniform(0.2, 2.0)
+        self.world.network.later(self.start_at - self.world.loop.time(), self.up)
+
+    def propose(self, proposal: Proposal) -> Decision:
+        decision = self.witness.propose(proposal)
+        verdict = "grants" if decision.granted else "refuses"
+        self.world.say("witness", f"{verdict} {proposal.node} {proposal.kind}: {_words(decision.register)}")
+        return decision
+
+    def node_died(self, node: SimNode) -> None:
+        if self.process.dead:
+            return
+        world, now = self.world, self.world.loop.time()
+        was_up = node.control is not None and node.control.node is not None
+        death = Death(int(node.code) if node.code else -9, was_up, False, node.sentence)
+        verdict = after_death(death, node.early_deaths, self._limits, self._random.random())
+        if isinstance(verdict, GiveUp):
+            node.given_up, node.start_at = verdict.reason, None
+            world.say("supervisor", f"gives {node.name} up: {verdict.reason}")
+        else:
+            node.early_deaths = getattr(verdict, "early_deaths", 0)
+            node.start_at = now + getattr(verdict, "delay_s", 0.0) + self._random.uniform(0.2, 0.9)
+        if world.register.primary == node.name and world.config.on_primary_death == "promote" and not self._promoting:
+            self._promoting = True
+            world.loop.create_task(self._promote(node, world.partner(node)), context=self.process.context.copy())
+
+    def _seen(self, node: SimNode) -> Any:
+        status = node.node.status() if node.node is not None else None
+        run = SimpleNamespace(killed=False) if node.alive else None
+        return Seen(node.name, run, status, status is not None, Phase.RUNNING, node.paused)
+
+    async def _promote(self, dead: SimNode, heir: SimNode) -> None:
+        world = self.world
+        try:
+            await asyncio.sleep(self._random.uniform(0.001, 0.005))
+            register = self.witness.read()
+            seen = self._seen(heir)
+            reason = why_not(seen, register)
+            if reason is not None or register.primary != dead.name:
+                world.say("supervisor", f"does not promote {heir.name}: {reason}")
+                return
+            proposal, decision, problem = await record(self.witness, seen, register)
+            if decision is None or not decision.granted:
+                world.say("supervisor", f"cannot promote {heir.name}: {problem or decision}")
+                return
+            world.say("witness", f"grants {proposal.node} promote: {_words(decision.register)}")
+            dead.given_up = ""
+            if dead.start_at is None:
+                dead.start_at = world.loop.time() + 0.3
+            await asyncio.sleep(world.network.delay("supervisor", heir.name))
+            await self._tell(heir, decision.register)
+        finally:
+            self._promoting = False
+
+    async def _tell(self, heir: SimNode, register: Register) -> None:
+        control, process = heir.control, heir.process
+        if control is None or process is None or not heir.alive:
+            return
+        wire = register_to_wire(register)
+        telling = self.world.loop.create_task(control.Promote(wire, None), context=process.context.copy())  # type: ignore[arg-type]
+        give_up = self.world.loop.time() + 5.0
+        while not telling.done() and self.world.loop.time() < give_up and not process.dead:
+            await asyncio.sleep(0.005)
+        promoted = telling.done() and not telling.cancelled() and telling.exception() is None
+        if not (promoted and telling.result().promoted):
+            self.world.kill(heir, why="does not lead when promoted, and is killed")
+
+    async def _watch(self) -> None:
+        world = self.world
+        while True:
+            await asyncio.sleep(0.05)
+            now = world.loop.time()
+            register = self.witness.read()
+            if world.spoilt and world.paired():
+                world.spoilt.clear()
+            for name in ("b", "a") if register.primary == "a" else ("a", "b"):
+                node = world.nodes[name]
+                role = "primary" if register.primary == name else "backup"
+                if node.paused and node.paused_at is not None and now - node.paused_at > 1.0:
+                    if role == "primary" or self.healed:
+                        world.kill(node, why="hangs, and is killed")
+                if node.alive or node.start_at is None or now < node.start_at or self._promoting:
+                    continue
+                if role == "primary" and not world.partner(node).alive and world.partner(node).start_at is not None:
+                    if now < node.start_at + 0.5:  # the backup first
+                        continue
+                world.start(node, role)
+
+
+def _words(register: Register) -> str:
+    return f"epoch {register.epoch}, primary {register.primary}, in sync {'+'.join(sorted(register.in_sync))}"
+
+
+# ---- Entering and leaving a simulated world
+
+
+@contextmanager
+def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World]:
+    """A world in which everything that the shells take from outside is the world's."""
+    base = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    root = Path(tempfile.mkdtemp(prefix="ftwallet-simulation-", dir=base))
+    kept = {name: getattr(time, name) for name in ("monotonic", "time_ns", "time", "gmtime")}
+    token_hex, executor = secrets.token_hex, node_disk.ThreadPoolExecutor
+    moves = (primary_core.check_primary_move, backup_core.check_backup_move)
+    tokens = Random(f"{seed} tokens")
+    was_collecting = gc.isenabled()
+    gc.disable()  # what a dead process leaves must not be finished at a moment that nobody chose
+    world: World | None = None
+    try:
+        with disks_in_place():
+            secrets.token_hex = lambda size=16: tokens.randbytes(size).hex()  # type: ignore[assignment]
+            node_disk.ThreadPoolExecutor = SimExecutor  # type: ignore[misc, assignment]
+            world = World(seed, root, on_primary_death=on_primary_death)
+            made = world
+            time.monotonic = lambda: made.loop.time()
+            time.time_ns = lambda: made.wall_clock_us() * 1000
+            time.time = lambda: made.wall_clock_us() / 1e6
+            time.gmtime = lambda seconds=None: kept["gmtime"](made.wall_clock_us() / 1e6 if seconds is None else seconds)
+            primary_core.check_primary_move = _counted(world, "primary", moves[0])
+            backup_core.check_backup_move = _counted(world, "backup", moves[1])
+            structlog.configure(processors=[_into_trace(world)], cache_logger_on_first_use=False)
+            yield world
+    finally:
+        for name, real in kept.items():
+            setattr(time, name, real)
+        primary_core.check_primary_move, backup_core.check_backup_move = moves
+        secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
+        if world is not None:
+            with disks_in_place():
+                world.dispose()
+        structlog.reset_defaults()
+        shutil.rmtree(root, ignore_errors=True)
+        if was_collecting:
+            gc.enable()
+
+
+def _counted(world: World, role: str, check: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def checked(before: Any, after: Any) -> None:
+        check(before, after)
+        world.coverage[f"{role}: {before} -> {after}"] += 1
+
+    return checked
+
+
+def _into_trace(world: World) -> structlog.types.Processor:
+    def processor(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        world.say(PROCESS.get().name, str(event["event"]).replace(str(world.root), ""))
+        raise structlog.DropEvent
+
+    return processor
