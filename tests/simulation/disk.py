@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -245,22 +245,29 @@ class SimDisk:
 
 
 @contextmanager
-def disks_in_place() -> Iterator[None]:
-    """Have `ftwallet.platform` use the disk of whichever process calls; without one, the real one."""
+def disks_in_place(disks: Sequence[SimDisk]) -> Iterator[None]:
+    """Have `ftwallet.platform` use the disk that a file is on; whatever is on none of them is real."""
+
+    def disk_of(what: object) -> SimDisk | None:
+        path = Path(os.readlink(f"/proc/self/fd/{what}")) if isinstance(what, int) else what
+        return next((disk for disk in disks if disk.root == path or disk.root in path.parents), None)  # type: ignore[union-attr]
 
     def routed(name: str) -> object:
         real = _real[name]
 
         def operation(*args: object) -> object:
-            disk = PROCESS.get().disk
+            disk = disk_of(args[0])
             return real(*args) if disk is None else getattr(disk, name)(*args)
 
         return operation
 
+    def free_bytes(path: Path) -> int:
+        disk = disk_of(path)
+        return PLENTY if disk is None else disk.free
+
     for name in OPERATIONS:
         setattr(platform, name, routed(name))
-    platform.free_bytes = lambda path: PROCESS.get().disk.free if PROCESS.get().disk else PLENTY
-    platform.drop_cache = lambda fd: None
+    platform.free_bytes, platform.drop_cache = free_bytes, lambda fd: None
     try:
         yield
     finally:

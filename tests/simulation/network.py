@@ -104,6 +104,7 @@ class Stream:
         self.open = True
         self._client, self._server = End(), End()
         self._last = {source: 0.0, target.name: 0.0}
+        self._under_way: dict[str, deque[Any]] = {source: deque(), target.name: deque()}
         self._handler: asyncio.Task[None] | None = None
         self._cancelled = False
         self._reading: asyncio.Task[Any] | None = None
@@ -140,14 +141,16 @@ class Stream:
         network = self._network
         due = max(network.world.loop.time() + network.delay(source, target), self._last[source])
         self._last[source] = due
-        network.later(due - network.world.loop.time(), self._deliver, source, target, end, what, then)
+        self._under_way[source].append((end, what, then))
+        network.later(due - network.world.loop.time(), self._deliver, source, target)
 
-    def _deliver(self, source: str, target: str, end: End, what: Any, then: Callable[[], None] | None) -> None:
+    def _deliver(self, source: str, target: str) -> None:
         network = self._network
-        if network.is_cut(source, target):  # sent again until it gets through, in order
+        if network.is_cut(source, target):  # sent again until it gets through
             wait = network.cut_until[source, target] - network.world.loop.time() + 1e-6
-            network.later(wait, self._deliver, source, target, end, what, then)
+            network.later(wait, self._deliver, source, target)
             return
+        end, what, then = self._under_way[source].popleft()  # in order, however late each is
         end.put(what)
         if then is not None:
             then()

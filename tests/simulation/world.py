@@ -522,11 +522,13 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
     gc.disable()  # what a dead process leaves must not be finished at a moment that nobody chose
     world: World | None = None
     try:
-        with disks_in_place():
+        disks: list[SimDisk] = []
+        with disks_in_place(disks):
             secrets.token_hex = lambda size=16: tokens.randbytes(size).hex()  # type: ignore[assignment]
             node_disk.ThreadPoolExecutor = SimExecutor  # type: ignore[misc, assignment]
             world = World(seed, root, on_primary_death=on_primary_death)
             made = world
+            disks += [node.disk for node in world.nodes.values()]
             time.monotonic = lambda: made.loop.time()
             time.time_ns = lambda: made.wall_clock_us() * 1000
             time.time = lambda: made.wall_clock_us() / 1e6
@@ -541,8 +543,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
         primary_core.check_primary_move, backup_core.check_backup_move = moves
         secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
         if world is not None:
-            with disks_in_place():
-                world.dispose()
+            world.dispose()
         structlog.reset_defaults()
         shutil.rmtree(root, ignore_errors=True)
         if was_collecting:
