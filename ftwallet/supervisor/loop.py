@@ -248,8 +248,7 @@ class Supervisor:
         heir = self._heir_of(slot) if slot is self.primary and not asked else None
         self.fleet.bury(slot, now, stopping=self._stopping, replaced=heir is not None)
         if heir is not None and slot.run is None:
-            self._promoting = asyncio.ensure_future(self._promote(slot, heir))
-            self._promoting.add_done_callback(self._promotion_over)
+            self._begin_promotion(slot, heir)
 
     def _handle_decision(self, proposal: Proposal, decision: Decision) -> None:
         self.register = _newer(self.register, decision.register)
@@ -330,6 +329,18 @@ class Supervisor:
         run.role = PRIMARY
         self._heard(heir.node, run.number, status)
 
+    def _replace_failed_primary(self) -> None:
+        """A primary that was given up while its backup did not run is replaced as soon as that does."""
+        failed, heir = self.primary, self.backup
+        may = self.config.on_primary_death == "promote" and self._promoting is None and not self._stopping
+        if may and failed.phase is Phase.FAILED and why_not(heir, self.register) is None:
+            failed.phase = Phase.WAITING  # as backup, once its partner leads
+            self._begin_promotion(failed, heir)
+
+    def _begin_promotion(self, dead: Slot, heir: Slot) -> None:
+        self._promoting = asyncio.ensure_future(self._promote(dead, heir))
+        self._promoting.add_done_callback(self._promotion_over)
+
     def _not_replaced(self, dead: Slot) -> None:
         if dead is self.primary and not self._stopping:
             self.fleet.not_replaced(dead, time.monotonic())
@@ -401,6 +412,7 @@ class Supervisor:
     async def _advance(self, now: float) -> None:
         self._open_gate()
         self._end_heir_that_does_not_lead()
+        self._replace_failed_primary()
         for slot in self.slots.values():
             self._end_hung(slot, now)
             self._start_due(slot, now)

@@ -42,6 +42,7 @@ class SimDisk:
 
     def __init__(self, root: Path, shadow: Path, random: Random) -> None:
         self.root = root
+        self.prefix = str(root)
         self.random = random
         self.free = PLENTY
         self.crash_after: int | None = None  # operations until the process is killed in the middle of one
@@ -170,6 +171,8 @@ class SimDisk:
         if PROCESS.get().dead:
             raise Killed
         self.done += 1
+        if PROCESS.get().name != self.root.name:  # a start makes its partner's directory anew when that is empty
+            return
         if self.crash_after is not None:
             self.crash_after -= 1
             if self.crash_after < 0:
@@ -249,8 +252,8 @@ def disks_in_place(disks: Sequence[SimDisk]) -> Iterator[None]:
     """Have `ftwallet.platform` use the disk that a file is on; whatever is on none of them is real."""
 
     def disk_of(what: object) -> SimDisk | None:
-        path = Path(os.readlink(f"/proc/self/fd/{what}")) if isinstance(what, int) else what
-        return next((disk for disk in disks if disk.root == path or disk.root in path.parents), None)  # type: ignore[union-attr]
+        path = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else str(what)
+        return next((disk for disk in disks if path.startswith(disk.prefix)), None)
 
     def routed(name: str) -> object:
         real = _real[name]

@@ -161,7 +161,8 @@ class World:
 
     @property
     def register(self) -> Register:
-        return self.supervisor.witness.read()
+        """As the witness has it."""
+        return self.supervisor.register
 
     @property
     def primary(self) -> SimNode:
@@ -391,6 +392,7 @@ class Supervisor:
         self._promoting = False
         self._random = Random(f"{world.seed} supervisor")
         self._limits = Limits(0.5, 3.0, 50)
+        self.register = self.witness.read()
         self.up()
 
     def up(self) -> None:
@@ -418,6 +420,7 @@ class Supervisor:
 
     def propose(self, proposal: Proposal) -> Decision:
         decision = self.witness.propose(proposal)
+        self.register = decision.register
         verdict = "grants" if decision.granted else "refuses"
         self.world.say("witness", f"{verdict} {proposal.node} {proposal.kind}: {_words(decision.register)}")
         return decision
@@ -435,9 +438,14 @@ class Supervisor:
         else:
             node.early_deaths = getattr(verdict, "early_deaths", 0)
             node.start_at = now + getattr(verdict, "delay_s", 0.0) + self._random.uniform(0.2, 0.9)
-        if world.register.primary == node.name and world.config.on_primary_death == "promote" and not self._promoting:
+        if world.register.primary == node.name:
+            self._begin_promotion(node)
+
+    def _begin_promotion(self, dead: SimNode) -> None:
+        world = self.world
+        if world.config.on_primary_death == "promote" and not self._promoting:
             self._promoting = True
-            world.loop.create_task(self._promote(node, world.partner(node)), context=self.process.context.copy())
+            world.loop.create_task(self._promote(dead, world.partner(dead)), context=self.process.context.copy())
 
     def _seen(self, node: SimNode) -> Any:
         status = node.node.status() if node.node is not None else None
@@ -448,7 +456,7 @@ class Supervisor:
         world = self.world
         try:
             await asyncio.sleep(self._random.uniform(0.001, 0.005))
-            register = self.witness.read()
+            register = self.register
             seen = self._seen(heir)
             reason = why_not(seen, register)
             if reason is not None or register.primary != dead.name:
@@ -458,6 +466,7 @@ class Supervisor:
             if decision is None or not decision.granted:
                 world.say("supervisor", f"cannot promote {heir.name}: {problem or decision}")
                 return
+            self.register = decision.register
             world.say("witness", f"grants {proposal.node} promote: {_words(decision.register)}")
             dead.given_up = ""
             if dead.start_at is None:
@@ -485,9 +494,11 @@ class Supervisor:
         while True:
             await asyncio.sleep(0.05)
             now = world.loop.time()
-            register = self.witness.read()
+            register = self.register
             if world.spoilt and world.paired():
                 world.spoilt.clear()
+            if world.primary.given_up and world.backup.is_up:
+                self._begin_promotion(world.primary)
             for name in ("b", "a") if register.primary == "a" else ("a", "b"):
                 node = world.nodes[name]
                 role = "primary" if register.primary == name else "backup"
