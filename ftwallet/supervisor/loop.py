@@ -48,6 +48,7 @@ T = TypeVar("T")
 _TICK_S = 0.1
 _TICKS_BETWEEN_LOOKS_AT_LOGS = 100
 _STAND_IN_AFTER_S = 1.0  # without a primary; before that clients just wait in the socket's backlog
+_PROMOTE_AGAIN_AFTER_S = 1.0
 _AT_ONCE_S = 1.0  # for killed processes to be gone
 
 
@@ -329,12 +330,13 @@ class Supervisor:
         run.role = PRIMARY
         self._heard(heir.node, run.number, status)
 
-    def _replace_failed_primary(self) -> None:
+    def _replace_failed_primary(self, now: float) -> None:
         """A primary that was given up while its backup did not run is replaced as soon as that does."""
         failed, heir = self.primary, self.backup
         may = self.config.on_primary_death == "promote" and self._promoting is None and not self._stopping
-        if may and failed.phase is Phase.FAILED and why_not(heir, self.register) is None:
+        if may and failed.phase is Phase.FAILED and now >= failed.start_at and why_not(heir, self.register) is None:
             failed.phase = Phase.WAITING  # as backup, once its partner leads
+            failed.start_at = now + _PROMOTE_AGAIN_AFTER_S  # should the witness not be able to record it
             self._begin_promotion(failed, heir)
 
     def _begin_promotion(self, dead: Slot, heir: Slot) -> None:
@@ -412,7 +414,7 @@ class Supervisor:
     async def _advance(self, now: float) -> None:
         self._open_gate()
         self._end_heir_that_does_not_lead()
-        self._replace_failed_primary()
+        self._replace_failed_primary(now)
         for slot in self.slots.values():
             self._end_hung(slot, now)
             self._start_due(slot, now)

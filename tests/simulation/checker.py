@@ -82,8 +82,8 @@ def check_balances(world: World, history: History) -> None:
             balances[call.account] = balances.get(call.account, 0) + sign * call.amount
             if call.answer.new_balance != balances[call.account]:
                 world.fail(
-                    f"balance: {call.transaction_id} was told {call.answer.new_balance}, and the answers before it make "
-                    f"{balances[call.account]}"
+                    f"balance: {call.transaction_id} was told {call.answer.new_balance}, and the answers before it "
+                    f"make {balances[call.account]}"
                 )
     primary = world.primary.node
     assert primary is not None

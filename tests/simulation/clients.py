@@ -189,7 +189,11 @@ class Clients:
         if leader != node:
             self.world.fail(f"one writer: nodes {leader} and {node} have both answered in epoch {epoch}")
         before = call.answer
-        same = before is None or (before.lsn, before.code, before.new_balance) == (told.lsn, told.code, told.new_balance)
+        same = before is None or (before.lsn, before.code, before.new_balance) == (
+            told.lsn,
+            told.code,
+            told.new_balance,
+        )
         if not same:
             self.world.fail(f"one answer: {call.transaction_id} was told {before} and now {told}")
         call.answer = told

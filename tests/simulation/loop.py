@@ -7,6 +7,7 @@ callbacks never run again; a paused one's wait until it goes on. That is all tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable
@@ -161,10 +162,8 @@ class SimLoop(asyncio.BaseEventLoop):
             for task in process.tasks:
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    try:
+                    with contextlib.suppress(BaseException):
                         task.get_coro().close()  # type: ignore[union-attr]
-                    except BaseException:
-                        pass
                 elif not task.cancelled():
                     task.exception()
         self._ready.clear()  # type: ignore[attr-defined]

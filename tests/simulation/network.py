@@ -326,4 +326,3 @@ class SimPorts:
 
     def backup(self) -> SimBackupPorts:
         return SimBackupPorts(self._world, self._node)
-

@@ -210,4 +210,3 @@ def take_copy(world: World, node: SimNode, seconds: float) -> None:
             node.disk.put_back(copy)
 
     world.network.later(seconds, put_back)
-

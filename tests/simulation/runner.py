@@ -41,7 +41,9 @@ def run(todo: Plan) -> Result:
         answered = sum(call.answer is not None for call in clients.history.calls.values())
         world.graveyard.append(clients.process)
         violation = str(world.violation) if world.violation else None
-        return Result(todo, violation, list(world.trace), world.fingerprint(), world.coverage, answered, world.loop.steps)
+        return Result(
+            todo, violation, list(world.trace), world.fingerprint(), world.coverage, answered, world.loop.steps
+        )
 
 
 async def _play(world: World, clients: Clients, todo: Plan) -> None:

@@ -1,8 +1,8 @@
 """One simulated world: two nodes, their disks, a network, a supervisor that is the witness, and clients.
 
 The nodes are the shipped ones, from `Seat` down: pipeline, protocol, journal, recovery, ledger. The network under them
-(`network.py`), the disks (`disk.py`), the clock and the threads (`loop.py`) are simulated. The supervisor is a small one
-of our own around the shipped witness and the shipped rule of who may be promoted.
+(`network.py`), the disks (`disk.py`), the clock and the threads (`loop.py`) are simulated. The supervisor is a small
+one of our own around the shipped witness and the shipped rule of who may be promoted.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class World:
         return EPOCH_US + int(self.loop.time() * 1e6) + (node.clock_us if node else 0)
 
     def say(self, who: str, what: str) -> None:
-        self.trace.append(f"{self.loop.time():9.4f} {who:10} {what}")
+        self.trace.append(f"{self.loop.time():9.4f} {who:10} {what}".replace(str(self.root), ""))
 
     def partner(self, node: SimNode) -> SimNode:
         return self.nodes["b" if node.name == "a" else "a"]
@@ -181,7 +181,9 @@ class World:
 
     def node(self, role: str) -> SimNode:
         """By name or by role."""
-        return self.nodes[role] if role in self.nodes else (self.primary if role == "primary" else self.backup)
+        if role in self.nodes:
+            return self.nodes[role]
+        return self.primary if role == "primary" else self.backup
 
     def fail(self, sentence: str) -> None:
         if self.violation is None:
@@ -502,15 +504,19 @@ class Supervisor:
             for name in ("b", "a") if register.primary == "a" else ("a", "b"):
                 node = world.nodes[name]
                 role = "primary" if register.primary == name else "backup"
-                if node.paused and node.paused_at is not None and now - node.paused_at > 1.0:
-                    if role == "primary" or self.healed:
-                        world.kill(node, why="hangs, and is killed")
+                self._end_hung(node, role, now)
                 if node.alive or node.start_at is None or now < node.start_at or self._promoting:
                     continue
-                if role == "primary" and not world.partner(node).alive and world.partner(node).start_at is not None:
-                    if now < node.start_at + 0.5:  # the backup first
-                        continue
+                partner = world.partner(node)
+                comes = not partner.alive and partner.start_at is not None and now < node.start_at + 0.5
+                if role == "primary" and comes:  # the backup first
+                    continue
                 world.start(node, role)
+
+    def _end_hung(self, node: SimNode, role: str, now: float) -> None:
+        hangs = node.paused and node.paused_at is not None and now - node.paused_at > _SILENT_S
+        if hangs and (role == "primary" or self.healed):
+            self.world.kill(node, why="hangs, and is killed")
 
 
 def _words(register: Register) -> str:
@@ -543,7 +549,9 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
             time.monotonic = lambda: made.loop.time()
             time.time_ns = lambda: made.wall_clock_us() * 1000
             time.time = lambda: made.wall_clock_us() / 1e6
-            time.gmtime = lambda seconds=None: kept["gmtime"](made.wall_clock_us() / 1e6 if seconds is None else seconds)
+            time.gmtime = lambda seconds=None: kept["gmtime"](
+                made.wall_clock_us() / 1e6 if seconds is None else seconds
+            )
             primary_core.check_primary_move = _counted(world, "primary", moves[0])
             backup_core.check_backup_move = _counted(world, "backup", moves[1])
             structlog.configure(processors=[_into_trace(world)], cache_logger_on_first_use=False)
@@ -571,7 +579,7 @@ def _counted(world: World, role: str, check: Callable[[Any, Any], None]) -> Call
 
 def _into_trace(world: World) -> structlog.types.Processor:
     def processor(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-        world.say(PROCESS.get().name, str(event["event"]).replace(str(world.root), ""))
+        world.say(PROCESS.get().name, str(event["event"]))
         raise structlog.DropEvent
 
     return processor
