@@ -1,8 +1,8 @@
 """Disks of the simulated world: real files in a scratch directory, and what of them would survive the loss of power.
 
 The operations of `ftwallet.platform` are replaced; each goes to the disk that the file is on. A disk knows what was
-synced. At a loss of power everything else is kept, lost, or torn, sector by sector and name by name, as the seed says. A
-killed process alone loses nothing: the kernel still writes what it had been given.
+synced. At a loss of power everything else is kept, lost, or torn, sector by sector and name by name, as the seed says.
+A killed process alone loses nothing: the kernel still writes what it had been given.
 """
 
 from __future__ import annotations
