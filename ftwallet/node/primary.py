@@ -61,6 +61,7 @@ class PrimaryNode:
         self._outage = outage
         self._ports = ports
         self._resigned = False
+        self._rest_follows = False  # REST is to be served as soon as the wallet is open
         self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
@@ -105,10 +106,16 @@ class PrimaryNode:
     async def start(self) -> None:
         """Open the ports, lead, and return; `ready` follows when the log is settled. Raises Refused."""
         await self._ports.open_grpc()
+        self._spawn(self._ports.serve_rest())
         self._begin()
 
     async def take_over(self) -> None:
-        """Lead after a promotion: REST first, clients wait for it; gRPC follows, also if its port is not free yet."""
+        """Lead after a promotion: REST first, clients wait for it; gRPC follows, also if its port is not free yet.
+
+        REST accepts only when there is a wallet to answer from: until then clients are better off in the socket's
+        backlog than with a 503, after which they would stay away for the second that it tells them to.
+        """
+        self._rest_follows = True
         self._begin()
         self._spawn(self._keep_opening_grpc())
 
@@ -126,7 +133,6 @@ class PrimaryNode:
 
     def _begin(self) -> None:
         self._service.recover_pending_transactions()
-        self._spawn(self._ports.serve_rest())
         self._spawn(self._service.run())
         self._spawn(self._tick())
         self._spawn(self._keep_house())
@@ -280,8 +286,12 @@ class PrimaryNode:
 
     async def _open(self) -> None:
         await self._service.open()
-        if self._service.opened:  # else an earlier change of state has begun it, and says so when it is over
-            await self._ports.serve()
+        if not self._service.opened:  # an earlier change of state has begun it, and says so when it is over
+            return
+        if self._rest_follows:
+            self._rest_follows = False
+            self._spawn(self._ports.serve_rest())
+        await self._ports.serve()
 
     def _applied(self, block: Block) -> None:
         self._checkpointer.applied(block)

@@ -490,7 +490,8 @@ class Supervisor:
             self._exit_code = ExitCode.OK
 
     async def _tend_stand_in(self, now: float) -> None:
-        wanted = self.service.down_s(now) > _STAND_IN_AFTER_S and not self._stopping
+        # From when it was noticed: a hang has lasted long by then, and the backup leads within moments from there.
+        wanted = self.service.noticed_s(now) > _STAND_IN_AFTER_S and not self._stopping
         if wanted and not self._stand_in.standing_in:
             with contextlib.suppress(OSError):  # out of descriptors, perhaps: tried again at the next tick
                 await self._stand_in.begin()

@@ -17,13 +17,14 @@ class Service:
 
     def __init__(self, now: float) -> None:
         self._down_since: float | None = now
+        self._noticed_at = now
         self._served_before = False
         self.last_gap_s = 0.0
         self.outages = 0
 
-    def down_s(self, now: float) -> float:
-        """Seconds without service, 0 while there is."""
-        return 0.0 if self._down_since is None else now - self._down_since
+    def noticed_s(self, now: float) -> float:
+        """Seconds since it was noticed that there is no service, 0 while there is."""
+        return 0.0 if self._down_since is None else now - self._noticed_at
 
     def observe(self, serving: bool, now: float, silent_s: float = 0.0) -> Resumed | None:
         """Take in what was seen; returns a value at the moment when service begins.
@@ -32,7 +33,7 @@ class Service:
         """
         if not serving:
             if self._down_since is None:
-                self._down_since = now - silent_s
+                self._down_since, self._noticed_at = now - silent_s, now
                 self.outages += 1
             return None
         if self._down_since is None:

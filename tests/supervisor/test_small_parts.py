@@ -53,7 +53,7 @@ def test_service_measures_the_gap() -> None:
     assert service.observe(True, 2.0) == Resumed(2.0, first=True)
     assert service.observe(True, 3.0) is None
     assert service.observe(False, 5.0) is None
-    assert service.down_s(5.5) == 0.5
+    assert service.noticed_s(5.5) == 0.5
     assert service.observe(True, 6.0) == Resumed(1.0, first=False)
     assert service.outages == 1
 
@@ -62,6 +62,7 @@ def test_service_counts_a_hang_from_the_last_answer() -> None:
     service = Service(now=0.0)
     service.observe(True, 1.0)
     service.observe(False, 5.0, silent_s=1.1)
+    assert service.noticed_s(5.25) == 0.25
     resumed = service.observe(True, 6.0)
     assert resumed is not None
     assert resumed.gap_s == pytest.approx(2.1)
