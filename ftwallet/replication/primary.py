@@ -166,6 +166,11 @@ class Primary:
         return self.state in ANSWERING
 
     @property
+    def followed(self) -> bool:
+        """Whether a backup is catching up, block by block, with what is answered alone."""
+        return self.state is PrimaryState.SOLO and self.session is not None and self.session.streaming
+
+    @property
     def mode(self) -> str:
         """Either "paired" or "solo"; empty while nothing is answered."""
         if self.state is PrimaryState.PAIRED:

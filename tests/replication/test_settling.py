@@ -62,3 +62,18 @@ def test_a_backup_that_has_lost_records_is_not_told_that_it_is_in_sync() -> None
     assert core.greeted(1, 3, b"", 0.0) == [fx.Send(Begin(1, 2, 3, b"", False, 5))]
     core.received(Ack(1, 3), 0.0)
     assert core.idle_mark() == [fx.Send(CommitMark(1, 2, 4, False))]
+
+
+def test_a_primary_is_followed_only_while_it_answers_alone_and_its_backup_catches_up() -> None:
+    register = Register("c", 2, "a", {"a": "a0"}, {})
+    core = Primary(Identity("c", "a", "a0"), register, durable_lsn=5, commit_lsn=5, history=(EpochEnd(1, 5),), now=0.0)
+    core.started()
+    core.session_opened(1, 0.0)
+    core.received(HelloReply(1, Identity("c", "b", "b1"), 0, ()), 0.0)
+    assert not core.followed
+    core.greeted(1, 0, b"", 0.0)
+    assert not core.followed
+    core.received(Ack(1, 0), 0.0)
+    assert core.followed
+    core.session_lost(1, "it died")
+    assert not core.followed

@@ -107,3 +107,22 @@ async def test_a_stop_right_after_a_death_promotes_nobody_and_ends(cluster: Clus
     assert cluster.running is not None
     assert await cluster.running is ExitCode.OK
     assert not any("could not take over" in event.sentence for event in cluster.history())
+
+
+async def test_a_primary_that_is_given_up_while_its_backup_does_not_run_is_replaced_when_that_does(
+    cluster: Cluster,
+) -> None:
+    await cluster.whole()
+    supervisor = cluster.supervisor
+    a, b = supervisor.slots["a"], supervisor.slots["b"]
+    cluster.behave("b", "mute")
+    await supervisor.ask(lambda: supervisor.fleet.signal(b, signal.SIGKILL, DeathNote.KILL))
+    await cluster.until(lambda: b.runs == 2)
+    cluster.behave("a", f"exit {int(ExitCode.CORRUPTION)} bad byte")
+    await supervisor.ask(kill_primary(cluster))
+    await cluster.until(lambda: a.phase is Phase.FAILED)
+    cluster.behave("b", "")
+    cluster.behave("a", "")
+    await supervisor.ask(lambda: supervisor.fleet.signal(b, signal.SIGKILL, DeathNote.KILL))
+    await cluster.until(lambda: supervisor.register.primary == "b" and supervisor.ready)
+    await cluster.until(lambda: a.up)
