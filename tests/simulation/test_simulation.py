@@ -21,13 +21,14 @@ from tests.simulation.plan import Fault, Plan
 
 WORLDS = 10_000 if os.environ.get("CAMPAIGN") == "full" else 2_000
 WORLDS_A_TEST = 500
+JOBS = 1 if "PYTEST_XDIST_WORKER" in os.environ else os.cpu_count() or 1  # there the tests share the cores
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, WORLDS, WORLDS_A_TEST))
 def test_nothing_acknowledged_is_lost_in_any_world(first: int) -> None:
     coverage: Counter[str] = Counter()
-    for results in run_all(list(range(first, first + WORLDS_A_TEST)), os.cpu_count() or 1):
+    for results in run_all(list(range(first, first + WORLDS_A_TEST)), JOBS):
         for seed, violation, covered, _ in results:
             assert violation is None, f"{violation}; its story: python -m tests.simulation --seed {seed}"
             coverage += covered
