@@ -74,10 +74,14 @@ class Clients:
 
     async def ask(self, transaction_id: str, kind: Kind, account: str, amount: int) -> Call:
         """Until it is answered, with one id."""
+        call = self.begin_call(transaction_id, kind, account, amount)
+        await self.ask_again(call)
+        return call
+
+    def begin_call(self, transaction_id: str, kind: Kind, account: str, amount: int) -> Call:
         self._sent += 1
         call = Call(transaction_id, kind, account, amount, self.world.loop.time())
         self.history.calls[transaction_id] = call
-        await self.ask_again(call)
         return call
 
     async def ask_again(self, call: Call) -> None:

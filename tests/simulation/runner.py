@@ -50,6 +50,11 @@ async def _play(world: World, clients: Clients, todo: Plan) -> None:
     clients.begin(todo.clients, todo.pace_s)
     await plan.inject(world, todo)
     await asyncio.sleep(max(0.0, todo.seconds - world.loop.time()))
+    await end_well(world, clients)
+
+
+async def end_well(world: World, clients: Clients) -> None:
+    """Phase two: nothing goes wrong any more, and within bounded time all must be well."""
     world.heal()
     clients.stopping = True
     well = await world.until(lambda: clients.running == 0 and world.paired() and world.equal(), HEALED_WITHIN_S)

@@ -76,6 +76,7 @@ class SimNode:
         self.killed_at = 0.0
         self.paused_at: float | None = None
         self.start_at: float | None = 0.0
+        self.kept_down = False
         self.early_deaths = 0
         self.given_up = ""
         self.code = ExitCode.OK
@@ -505,7 +506,7 @@ class Supervisor:
                 node = world.nodes[name]
                 role = "primary" if register.primary == name else "backup"
                 self._end_hung(node, role, now)
-                if node.alive or node.start_at is None or now < node.start_at or self._promoting:
+                if node.alive or node.kept_down or node.start_at is None or now < node.start_at or self._promoting:
                     continue
                 partner = world.partner(node)
                 comes = not partner.alive and partner.start_at is not None and now < node.start_at + 0.5

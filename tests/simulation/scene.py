@@ -1,0 +1,143 @@
+"""A world without a plan, driven step by step: for stories that are told on purpose.
+
+    with scene() as world:
+        world.until_paired()
+        call = world.deposit("ann", 100, wait=False)
+        world.kill("primary", at="pending")
+        world.run_until(lambda: call.answer is not None)
+        world.heal()
+
+Nodes are named by name (`a`, `b`) or by the role that they have at that moment (`primary`, `backup`). Every answer is
+checked as in any other world; `heal` requires the pair to be paired again and holds the end against all invariants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ftwallet.ledger.operations import Kind
+from tests.simulation import plan, runner
+from tests.simulation.clients import Call, Clients
+from tests.simulation.plan import Fault
+from tests.simulation.world import SimNode, World, simulated
+
+PATIENCE_S = 60.0
+
+
+class Scene:
+    """One world and its clients; every method lets simulated time pass only as far as it says."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clients = Clients(world)
+        world.graveyard.append(self.clients.process)
+        self._number = 0
+
+    # ---- Who stands where
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self.world.loop.time()
+
+    @property
+    def trace(self) -> list[str]:
+        """What has happened, a line each."""
+        return self.world.trace
+
+    def node(self, who: str) -> SimNode:
+        return self.world.node(who)
+
+    @property
+    def mode(self) -> str:
+        """Of the primary: paired, solo, or nothing."""
+        node = self.world.primary.node
+        return node.status().mode if node is not None else ""
+
+    # ---- Clients
+
+    def deposit(self, account: str, amount: int, transaction_id: str = "", *, wait: bool = True) -> Call:
+        return self.ask(Kind.DEPOSIT, account, amount, transaction_id, wait=wait)
+
+    def withdraw(self, account: str, amount: int, transaction_id: str = "", *, wait: bool = True) -> Call:
+        return self.ask(Kind.WITHDRAW, account, amount, transaction_id, wait=wait)
+
+    def ask(self, kind: Kind, account: str, amount: int, transaction_id: str = "", *, wait: bool = True) -> Call:
+        """Send a transaction until it is answered; without `wait` that goes on while the scene does."""
+        self._number += 1
+        call = self.clients.begin_call(transaction_id or f"t{self._number}", kind, account, amount)
+        self._of_the_client(self.clients.ask_again(call))
+        if wait:
+            self.run_until(lambda: call.answer is not None, f"{call.transaction_id} is answered")
+        return call
+
+    def read(self, account: str) -> None:
+        """Begin a read; the checker holds it against all that was answered before."""
+        self._of_the_client(self.clients.read(account))
+
+    def _of_the_client(self, coroutine: object) -> None:
+        self.world.loop.create_task(coroutine, context=self.clients.process.context.copy())  # type: ignore[arg-type]
+
+    # ---- Faults
+
+    def kill(self, who: str, *, at: str = "", power: bool = False) -> None:
+        """Now, or `at` a stage of the next new transaction; with `power` what was not synced may be lost."""
+        if at:
+            self.world.arm(self.node(who), at)
+        else:
+            self.world.kill(self.node(who), power=power)
+        self._hold()
+
+    def fault(self, kind: str, who: str = "a", number: float = 0.0, word: str = "") -> None:
+        """Any of `plan.KINDS`, now."""
+        plan.apply(self.world, Fault(self.now, kind, who, number, word))
+        self._hold()
+
+    def pause(self, who: str) -> None:
+        self.world.pause(self.node(who))
+
+    def resume(self, who: str) -> None:
+        self.world.resume(self.node(who))
+
+    def keep_down(self, who: str) -> None:
+        """Nobody starts it again until `let_start` or `heal`."""
+        self.node(who).kept_down = True
+
+    def let_start(self, who: str) -> None:
+        node = self.node(who)
+        node.kept_down, node.start_at = False, self.now
+
+    # ---- Time
+
+    def run(self, seconds: float) -> None:
+        self.world.run(self.world.until(lambda: False, seconds))
+        self._hold()
+
+    def run_until(
+        self, true: Callable[[], bool], what: str = "what was waited for", within_s: float = PATIENCE_S
+    ) -> None:
+        came = self.world.run(self.world.until(true, within_s))
+        self._hold()
+        assert came, "\n".join([*self.trace[-40:], f"not within {within_s:g} s: {what}"])
+
+    def until_paired(self) -> None:
+        self.run_until(self.world.paired, "paired")
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more; the pair must be paired, and all invariants hold."""
+        for node in self.world.nodes.values():
+            node.kept_down = False
+        self.world.run(runner.end_well(self.world, self.clients))
+        self._hold()
+
+    def _hold(self) -> None:
+        if self.world.violation is not None:
+            raise AssertionError("\n".join([*self.trace, str(self.world.violation)]))
+
+
+@contextmanager
+def scene(seed: int = 0, *, on_primary_death: str = "promote") -> Iterator[Scene]:
+    """A world in which nothing goes wrong by itself."""
+    with simulated(seed, on_primary_death=on_primary_death) as world:
+        yield Scene(world)

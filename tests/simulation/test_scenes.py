@@ -1,0 +1,252 @@
+"""Rows of FAULTS told on purpose, in the simulated world: each with the moment and the order that it is about."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
+from tests.simulation.scene import Scene, scene
+
+
+def begin(world: Scene) -> None:
+    world.until_paired()
+    world.deposit("ann", 100)
+
+
+@pytest.mark.parametrize("policy", ["promote", "restart"])
+@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+def test_C1_C2_C3_C4_primary_dies_at_each_stage(stage: str, policy: str) -> None:
+    with scene(on_primary_death=policy) as world:
+        begin(world)
+        was = world.world.register.primary
+        world.kill("primary", at=stage)
+        call = world.deposit("ann", 50)
+        assert call.answer is not None
+        assert call.answer.new_balance == 150
+        world.until_paired()
+        assert (world.world.register.primary != was) == (policy == "promote")
+        world.heal()
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("stage", BACKUP_STAGES)
+def test_C5_backup_dies_at_each_stage(stage: str, power: bool) -> None:
+    with scene() as world:
+        begin(world)
+        was = world.world.register.primary
+        world.kill("backup", at=stage)
+        world.deposit("ann", 50)
+        if power:
+            world.kill("backup", power=True)
+        world.until_paired()
+        assert world.world.register.primary == was
+        world.heal()
+
+
+@pytest.mark.parametrize("backup_stage", BACKUP_STAGES)
+@pytest.mark.parametrize("primary_stage", PRIMARY_STAGES)
+@pytest.mark.parametrize("power", [False, True])
+def test_C6_both_die_at_every_pair_of_stages(primary_stage: str, backup_stage: str, power: bool) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("primary", at=primary_stage)
+        world.kill("backup", at=backup_stage)
+        call = world.deposit("ann", 50, wait=False)
+        world.run_until(lambda: not all(node.alive for node in world.world.nodes.values()), "one has died")
+        for who in ("a", "b"):
+            world.kill(who, power=power)
+        world.run_until(lambda: call.answer is not None, "the answer")
+        world.heal()
+
+
+def test_O1_backup_that_missed_writes_is_not_promoted() -> None:
+    with scene() as world:
+        begin(world)
+        old, missed = world.world.register.primary, world.world.backup.name
+        world.keep_down(missed)
+        world.kill(missed)
+        world.deposit("ann", 50)
+        assert world.mode == "solo"
+        world.keep_down(old)
+        world.kill(old)
+        world.let_start(missed)
+        call = world.deposit("ann", 7, wait=False)
+        world.run(10.0)
+        assert call.answer is None
+        assert world.world.register.primary == old
+        world.let_start(old)
+        world.run_until(lambda: call.answer is not None, "the answer")
+        assert call.answer is not None
+        assert call.answer.new_balance == 157
+        world.heal()
+
+
+def test_O2_old_primary_is_not_promoted() -> None:
+    with scene() as world:
+        begin(world)
+        old, heir = world.world.register.primary, world.world.backup.name
+        world.keep_down(old)
+        world.kill(old)
+        world.deposit("ann", 50)
+        assert world.world.register.primary == heir
+        world.keep_down(heir)
+        world.kill(heir)
+        world.let_start(old)
+        call = world.deposit("ann", 7, wait=False)
+        world.run(10.0)
+        assert call.answer is None
+        assert world.world.register.primary == heir
+        world.let_start(heir)
+        world.run_until(lambda: call.answer is not None, "the answer")
+        world.heal()
+
+
+@pytest.mark.parametrize("who", ["primary", "backup"])
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.002, 0.004, 0.008, 0.02])
+def test_O3_a_node_dies_around_the_record_of_a_join(who: str, after_s: float) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("backup")
+        world.deposit("ann", 50)
+        world.run_until(lambda: world.world.coverage["primary: closing-in -> joining"] > 0, "the join is asked for")
+        world.run(after_s)
+        world.kill(who, power=True)
+        world.deposit("ann", 1)
+        world.heal()
+
+
+def test_G1_primary_is_stopped_and_goes_on_after_a_promotion() -> None:
+    with scene() as world:
+        begin(world)
+        old = world.world.register.primary
+        world.pause(old)
+        world.deposit("ann", 50)
+        assert world.world.register.primary != old
+        world.resume(old)
+        world.heal()
+
+
+def test_G2_backup_is_stopped() -> None:
+    with scene() as world:
+        begin(world)
+        backup, began = world.world.backup.name, world.now
+        world.pause(backup)
+        world.deposit("ann", 50)
+        assert world.now - began < world.world.config.ack_timeout_s + 0.5
+        assert world.mode == "solo"
+        world.resume(backup)
+        world.heal()
+
+
+def test_G4_a_sync_takes_five_seconds() -> None:
+    with scene() as world:
+        begin(world)
+        was, boots = world.world.register.primary, dict(world.world.register.boots)
+        world.fault("stalled-disk", "primary", 5.0)
+        call = world.deposit("ann", 50, wait=False)
+        world.run(2.5)
+        assert call.answer is None
+        world.run_until(lambda: call.answer is not None, "the answer")
+        assert (world.world.register.primary, world.world.register.boots) == (was, boots)
+        world.heal()
+
+
+def test_N1_link_is_cut_and_both_reach_the_witness() -> None:
+    with scene() as world:
+        begin(world)
+        primary, backup = world.world.register.primary, world.world.backup.name
+        world.fault("cut", "primary", 8.0)
+        world.deposit("ann", 50)
+        assert set(world.world.register.in_sync) == {primary}
+        world.keep_down(primary)
+        world.kill(primary)
+        world.run(3.0)
+        assert world.world.register.primary == primary, f"{backup} lacks what was answered alone"
+        world.let_start(primary)
+        world.heal()
+
+
+def test_N2_primary_cut_from_the_witness_goes_on_and_does_not_go_alone() -> None:
+    with scene() as world:
+        begin(world)
+        world.fault("witness-silent", "a", 10.0)
+        world.deposit("ann", 50)
+        assert world.mode == "paired"
+        world.fault("cut", "primary", 4.0)
+        call = world.deposit("ann", 7, wait=False)
+        world.run(3.5)
+        assert call.answer is None
+        world.run_until(lambda: call.answer is not None, "the answer")
+        world.heal()
+
+
+@pytest.mark.parametrize("who", ["primary", "backup"])
+def test_N3_cut_of_one_direction(who: str) -> None:
+    with scene() as world:
+        begin(world)
+        was, boots = world.world.register.primary, dict(world.world.register.boots)
+        world.fault("cut-one-way", who, 8.0)
+        world.deposit("ann", 50)
+        world.read("ann")
+        world.run(10.0)
+        world.deposit("ann", 50)
+        assert (world.world.register.primary, world.world.register.boots) == (was, boots)
+        world.heal()
+
+
+def test_N4_backup_vanishes_without_a_word() -> None:
+    with scene() as world:
+        begin(world)
+        world.keep_down("backup")
+        world.kill("backup", power=True)
+        world.deposit("ann", 50)
+        assert world.mode == "solo"
+        world.heal()
+
+
+@pytest.mark.parametrize("who", ["primary", "backup"])
+def test_N6_a_link_of_a_few_messages_a_second(who: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.fault("clog", who, 8.0)
+        calls = [world.deposit("ann", 1, wait=False) for _ in range(60)]
+        world.run_until(lambda: all(call.answer is not None for call in calls), "the answers")
+        world.heal()
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+@pytest.mark.parametrize("who", ["primary", "backup"])
+def test_T1_wall_clock_jumps(who: str, jump_s: float) -> None:
+    with scene() as world:
+        begin(world)
+        boots = dict(world.world.register.boots)
+        first = world.deposit("ann", 1)
+        world.fault("clock", who, jump_s)
+        second = world.deposit("ann", 1)
+        world.run(5.0)
+        assert first.answer is not None
+        assert second.answer is not None
+        assert second.answer.time_us >= first.answer.time_us
+        assert world.world.register.boots == boots
+        world.heal()
+
+
+@pytest.mark.parametrize("operation", range(8))
+@pytest.mark.parametrize("who", ["primary", "backup"])
+def test_D2_a_disk_operation_fails(who: str, operation: int) -> None:
+    with scene() as world:
+        begin(world)
+        world.fault("eio", who, operation)
+        for _ in range(5):
+            world.deposit("ann", 1)
+        assert "DISK_FAULT" in "\n".join(world.trace)
+        world.heal()
+
+
+@pytest.mark.parametrize("who", ["primary", "backup"])
+def test_I1_emptied_directory(who: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.fault("wipe", who)
+        world.deposit("ann", 1)
+        world.heal()
