@@ -140,16 +140,21 @@ class Clients:
                 return serving[0] if len(serving) == 1 else world.network.random.choice(serving)
             await asyncio.sleep(0.02)
 
-    async def read(self, account: str) -> None:
-        """A balance; it must show every write that anybody had been told of before."""
+    async def read(self, account: str) -> tuple[str, int, int | None] | None:
+        """A balance; it must show every write that anybody had been told of before.
+
+        Returns who answered, at which lsn, and what; None when nobody did.
+        """
         floor = self.history.answered_lsn
         with contextlib.suppress(ConnectionResetError, TimeoutError):
-            node, lsn = await asyncio.wait_for(self._read(account), TIMEOUT_S)
+            node, lsn, balance = await asyncio.wait_for(self._read(account), TIMEOUT_S)
             self.history.reads += 1
             if lsn < floor:
                 self.world.fail(
                     f"reads: node {node} answered at lsn {lsn}, and lsn {floor} had been told before it was asked"
                 )
+            return node, lsn, balance
+        return None
 
     async def _read(self, account: str) -> Any:
         node = await self._connected()
@@ -160,8 +165,7 @@ class Clients:
         node.requests.append(answered)
 
         async def serve() -> None:
-            wallet.balance(account)
-            self._reply_read(node, answered, (node.name, wallet.applied_lsn))
+            self._reply_read(node, answered, (node.name, wallet.applied_lsn, wallet.balance(account)))
 
         assert node.process is not None
         self.world.loop.create_task(serve(), context=node.process.context.copy())
