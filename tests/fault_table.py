@@ -4,7 +4,8 @@
     python -m tests.fault_table --check   # exits 1, and says what to run, when it is out of date
 
 A test holds the rows whose ids its name begins with, in either case: test_C2_…, test_d1_d2_…. Test files are parsed,
-never imported, so the table can be made while somebody is in the middle of writing one.
+never imported, so the table can be made while somebody is in the middle of writing one. A scenario is a test whose
+name is its file's: tests/scenarios/C2_….txt.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "docs" / "faults.toml"
 TABLE = ROOT / "docs" / "faults.md"
 
-_IDS = re.compile(r"test_((?:[A-Za-z][0-9]{1,2}_)+)")
+_IDS = re.compile(r"(?:test_)?((?:[A-Za-z][0-9]{1,2}_)+)")
+_HOW = {"tests/scenarios": "S", "tests/simulation": "S", "tests/faults": "P"}
 
 
 class Row(NamedTuple):
@@ -34,10 +36,15 @@ class Row(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A test function in a file, which is relative to the project."""
+    """A test function in a file, which is relative to the project; or a scenario, which is a file."""
 
     file: str
     name: str
+
+    @property
+    def how(self) -> str:
+        """S for the simulation, P for real processes, empty for anything else."""
+        return _HOW.get(self.file.rpartition("/")[0], "")
 
 
 class Source(NamedTuple):
@@ -57,13 +64,20 @@ def read_source() -> Source:
 def collect(directory: Path = ROOT / "tests") -> dict[str, list[Holder]]:
     """The tests by the row ids that their names carry, in upper case."""
     found: dict[str, list[Holder]] = {}
+    for holder in _tests(directory):
+        if match := _IDS.match(holder.name):
+            for row_id in match[1].upper().rstrip("_").split("_"):
+                found.setdefault(row_id, []).append(holder)
+    return found
+
+
+def _tests(directory: Path) -> Iterator[Holder]:
     for path in sorted(directory.rglob("test_*.py")):
         file = path.relative_to(directory.parent).as_posix()
-        for name in _functions(ast.parse(path.read_text(encoding="utf-8"), file)):
-            if match := _IDS.match(name):
-                for row_id in match[1].upper().rstrip("_").split("_"):
-                    found.setdefault(row_id, []).append(Holder(file, name))
-    return found
+        functions = _functions(ast.parse(path.read_text(encoding="utf-8"), file))
+        yield from (Holder(file, name) for name in functions if name.startswith("test_"))
+    for path in sorted((directory / "scenarios").glob("*.txt")):
+        yield Holder(path.relative_to(directory.parent).as_posix(), path.stem)
 
 
 def _functions(module: ast.Module) -> Iterator[str]:
@@ -83,7 +97,7 @@ def render(source: Source, tests: dict[str, list[Holder]]) -> str:
     parts.append("\n## The tests of each row\n")
     for row in held:
         parts.append(f"\n### {row.id}\n\n{row.fault}\n\n")
-        parts += [f"- [{test.name}](../{test.file})\n" for test in tests[row.id]]
+        parts += [f"- [{test.name}](../{test.file}){_how(test)}\n" for test in tests[row.id]]
     return "".join(parts)
 
 
@@ -93,6 +107,10 @@ def _held_by(row: Row, tests: dict[str, list[Holder]]) -> str:
     count = len(tests[row.id])
     words = f"[{count} {'test' if count == 1 else 'tests'}](#{row.id.lower()})"
     return f"{words}; open: {row.open}" if row.open else words
+
+
+def _how(test: Holder) -> str:
+    return f", how: {test.how}" if test.how else ""
 
 
 def main(arguments: list[str]) -> int:

@@ -29,6 +29,15 @@ def test_ids_are_read_from_names_in_either_case_and_several_at_once(tmp_path: Pa
     assert collect(tmp_path / "tests") == {"C1": [one], "D1": [two], "D2": [two]}
 
 
+def test_a_scenario_is_a_test_and_the_table_says_how_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "scenarios").mkdir(parents=True)
+    (tmp_path / "tests" / "scenarios" / "C2_dies.txt").write_text("status\n----\n")
+    tests = collect(tmp_path / "tests")
+    assert tests == {"C2": [Holder("tests/scenarios/C2_dies.txt", "C2_dies")]}
+    table = render(Source("Faults\n", {"Deaths": [Row("C2", "dies", "lives")]}), tests)
+    assert "- [C2_dies](../tests/scenarios/C2_dies.txt), how: S\n" in table
+
+
 def test_a_row_without_a_test_is_not_yet_and_an_open_part_is_told() -> None:
     rows = [Row("C1", "dies", "lives"), Row("C2", "dies", "lives", "the rest")]
     table = render(Source("Faults\n", {"Deaths": rows}), {"C2": [Holder("tests/test_one.py", "test_C2_x")]})
