@@ -42,9 +42,13 @@ class Kill(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One kill as the clients saw it. `first_ms` and `silence_ms` are None when no answer followed."""
+    """One kill as the clients saw it: until the first answer to anybody, and until everybody had one.
+
+    None where no answer followed.
+    """
 
     first_ms: float | None
+    all_ms: float | None
     silence_ms: float | None
     errors: Counter[str]
 
@@ -99,8 +103,10 @@ class Attempts:
         first = self._first_asked_after(kill.after_s)
         errors = _errors(self.all[bisect_right(self._ends, kill.before_s) : bisect_right(self._ends, until_s)])
         if first is None:
-            return Seen(None, None, errors)
-        return Seen(1000 * (first - kill.before_s), 1000 * self._silence(first), errors)
+            return Seen(None, None, None, errors)
+        last = self._everybody_after(kill.after_s)
+        everybody = None if last is None else 1000 * (last - kill.before_s)
+        return Seen(1000 * (first - kill.before_s), everybody, 1000 * self._silence(first), errors)
 
     def _first_asked_after(self, moment_s: float) -> float | None:
         """Return when the first answer came to a request that was sent after a moment.
@@ -109,6 +115,16 @@ class Attempts:
         """
         later = self._answers[bisect_right(self._answer_ends, moment_s) :]
         return next((attempt.ended_s for attempt in later if attempt.began_s >= moment_s), None)
+
+    def _everybody_after(self, moment_s: float) -> float | None:
+        """Return when the last of all connections had an answer to a request that it sent after a moment."""
+        missing = {attempt.connection for attempt in self.all}
+        for attempt in self._answers[bisect_right(self._answer_ends, moment_s) :]:
+            if attempt.began_s >= moment_s:
+                missing.discard(attempt.connection)
+            if not missing:
+                return attempt.ended_s
+        return None
 
     def _silence(self, first_s: float) -> float:
         """Return the longest time without an answer that begins while it is watched, in seconds."""

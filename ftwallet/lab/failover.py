@@ -147,6 +147,7 @@ def _report(plan: Plan, killed: Sequence[Kill], hung: Sequence[Kill], attempts: 
 
 def _killed_lines(kills: Sequence[Kill], seen: Sequence[Seen]) -> list[Line]:
     firsts = [one.first_ms for one in seen]
+    everybody = [one.all_ms for one in seen]
     silences = [one.silence_ms for one in seen]
     paired = [kill.paired_s - kill.before_s for kill in kills]
     known = [first for first in firsts if first is not None]
@@ -159,6 +160,7 @@ def _killed_lines(kills: Sequence[Kill], seen: Sequence[Seen]) -> list[Line]:
             f"median ≤ {ASKED_MEDIAN_MS:.0f} ms, worst ≤ {ASKED_WORST_MS:.0f} ms",
             quick,
         ),
+        Line("kill to an answer on every connection", everybody, "ms", "", all(one is not None for one in everybody)),
         Line(
             "longest silence after it", silences, "ms", f"≤ {ASKED_SILENCE_MS:.0f} ms", _all(silences, ASKED_SILENCE_MS)
         ),
@@ -183,6 +185,7 @@ def _kill_document(kill: Kill, seen: Seen) -> dict[str, Any]:
     return {
         "node": kill.node,
         "first_200_ms": None if seen.first_ms is None else round(seen.first_ms, 1),
+        "every_connection_ms": None if seen.all_ms is None else round(seen.all_ms, 1),
         "silence_ms": None if seen.silence_ms is None else round(seen.silence_ms, 1),
         "paired_s": round(kill.paired_s - kill.before_s, 3),
         "errors": dict(seen.errors),
