@@ -68,9 +68,10 @@ def _promoted(supervisor: Supervisor, slot: Slot, heir: Slot) -> list[str]:
     last = supervisor.last_failover
     known = "" if last is None or last.gap_ms is None else f" (last failover: {last.gap_ms:,.0f} ms)"
     behind = _behind(slot, heir)
-    unanswered = ", none of which was answered" if behind else ""
+    records = f"{behind:,} record{'' if behind == 1 else 's'} behind"
+    unanswered = ", and what it lacks was never answered" if behind else ""
     return [
-        f"node {heir.node} would be promoted: it is in sync, {behind:,} records behind{unanswered}",
+        f"node {heir.node} would be promoted: it is in sync, {records}{unanswered}",
         f"clients would wait some tens of milliseconds{known}",
         f"node {slot.node} would be started again at once, as the backup, and join when it has caught up",
     ]
