@@ -17,6 +17,7 @@ from random import Random
 from typing import NamedTuple
 
 from ftwallet import platform
+from ftwallet.journal.segments import segment_name
 from tests.simulation.loop import PROCESS, Killed
 
 SECTOR = 512
@@ -101,6 +102,10 @@ class SimDisk:
         if path.stat().st_ino in self._synced:
             self._synced[path.stat().st_ino] = bytes(content)
         return True
+
+    def has_whole_log(self) -> bool:
+        """Whether the log begins with lsn 1, so that a checkpoint can be made again from it."""
+        return (self.root / "journal" / segment_name(1)).exists()
 
     def holds(self, needle: bytes) -> bool:
         """Whether something synced, under a synced name, contains these bytes: the log or a checkpoint."""

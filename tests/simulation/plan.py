@@ -165,7 +165,7 @@ def apply(world: World, fault: Fault) -> None:  # noqa: C901, PLR0915  (one case
             if may_lose(world, node):
                 spoil(world, node, fault.kind)
         case "flip-checkpoint":
-            if not node.alive or may_lose(world, node):
+            if node.disk.has_whole_log():  # else the log is nothing without it
                 node.disk.flip("checkpoints/*.checkpoint")
         case "old-copy":
             take_copy(world, node, fault.number)
