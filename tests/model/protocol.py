@@ -82,7 +82,7 @@ class Message(NamedTuple):
     session: SessionId
     epoch: int
     lsn: int
-    entry: Entry | None = None
+    entry: Entry | tuple[()] = ()
 
 
 class State(NamedTuple):
@@ -481,11 +481,11 @@ def _following(s: State, i: int) -> Steps:
 
 
 def _network(s: State, bound: Bounds, off: str) -> Steps:
-    for message in s.wire:
+    for message in sorted(s.wire):  # in one order, so that the same history is found every time
         gone = s._replace(wire=s.wire - {message})
         yield "a message is lost", gone
         receiver = s.nodes[message.to]
-        if message.entry is None:
+        if not message.entry:
             ours = receiver.session == message.session or (off == "old-acks" and receiver.session is not None)
             if receiver.role in LEADING and receiver.acked >= 0 and ours and message.lsn > receiver.acked:
                 acked = receiver._replace(acked=message.lsn)
@@ -503,7 +503,7 @@ def _network(s: State, bound: Bounds, off: str) -> Steps:
 def _taken(s: State, message: Message, m: Node, off: str) -> Iterator[State]:
     """A backup takes an entry that is the next in its log, and acks once more what it has already."""
     current = message.epoch >= m.epoch and message.session == m.session
-    if m.role != BACKUP or message.entry is None or not (current or off == "no-fence" or _unfenced(m, message, off)):
+    if m.role != BACKUP or not message.entry or not (current or off == "no-fence" or _unfenced(m, message, off)):
         return
     if message.lsn > len(m.log) + 1 and off != "gaps":
         return
