@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -330,6 +331,16 @@ class Stage:
             return [f"{node.name} is down"]
         journal = node.node._disk.journal
         return _records(journal.blocks()) or ["empty"]
+
+    async def do_times(self, who: str) -> list[str]:
+        """Whether any record's time is before that of the record before it."""
+        node = self.world.node(who)
+        if node.node is None:
+            return [f"{node.name} is down"]
+        blocks = node.node._disk.journal.blocks()
+        times = [one.time_us for block in blocks for one in decode_operations(block.payload)]
+        back = any(later < earlier for earlier, later in pairwise(times))
+        return [f"the times of {len(times)} records {'go BACK' if back else 'never go back'}"]
 
     async def do_quarantine(self, who: str) -> list[str]:
         found = copies(self.world.config.node_dir(self.world.node(who).name) / "quarantine")
