@@ -22,6 +22,7 @@ from ftwallet.replication.states import PrimaryState
 from ftwallet.rpc.servicers import PrimaryWalletServicer
 from ftwallet.rpc.v1 import wallet_pb2, wallet_pb2_grpc
 from tests.api.stand_ins import MemoryWallet
+from tests.model.breaks import BREAKS as RULES_OF_THE_MODEL
 from tests.replication.breaks import BREAKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,11 @@ def test_every_state_of_a_primary_is_told(state: PrimaryState) -> None:
 @pytest.mark.parametrize("name", [one.name for one in BREAKS])
 def test_every_rule_that_can_be_broken_has_its_story(name: str) -> None:
     assert f"`{name}`" in _page("design.md")
+
+
+@pytest.mark.parametrize("name", [one.name for one in RULES_OF_THE_MODEL])
+def test_every_rule_of_the_model_has_its_history(name: str) -> None:
+    assert f"\n| `{name}` |" in _page("protocol.md")
 
 
 # ---- api.md
