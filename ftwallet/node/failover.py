@@ -15,8 +15,8 @@ from ftwallet.node.lead import Lead
 from ftwallet.node.ports import Partner, SessionStream
 from ftwallet.replication.messages import ToPrimary
 
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 0.5
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.1
 _HEALTH_TIMEOUT_S = 1.0
 
 
