@@ -6,7 +6,8 @@
 
 How it works, from the outside in. `plan.py` makes from the seed a list of faults and times. `runner.py` plays it:
 first everything goes wrong that the design promises to survive, then nothing does, and the pair must be paired again
-with equal logs. `clients.py` are the people whose money it is, and check every answer; `checker.py` checks the end.
+with equal logs. `clients.py` are the people whose money it is, and check every answer; `watch.py` looks ten times a
+second at what must hold at every moment, `checker.py` checks the end.
 `world.py` puts the shipped nodes on simulated ground: `loop.py` is an event loop whose time is a number and whose
 threads are turns, `disk.py` a disk that knows what was synced, `network.py` what lies between the nodes. Randomness
 comes from one stream for each source (disks, network, clients, faults), so that leaving out one fault leaves the others

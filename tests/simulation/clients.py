@@ -72,6 +72,18 @@ class Clients:
                 await self.ask_again(random.choice(list(self.history.calls.values())))
         self.running -= 1
 
+    def crowd(self, count: int, random: Random) -> None:
+        """So many at once, more than a primary lets wait."""
+        self.world.say("clients", f"{count} come at once")
+
+        async def one(number: int) -> None:
+            await self.ask(f"crowd-{number}", Kind.DEPOSIT, f"account-{random.randrange(3)}", 1)
+            self.running -= 1
+
+        for number in range(count):
+            self.running += 1
+            self.world.loop.create_task(one(number), context=self.process.context.copy())
+
     async def ask(self, transaction_id: str, kind: Kind, account: str, amount: int) -> Call:
         """Until it is answered, with one id."""
         call = self.begin_call(transaction_id, kind, account, amount)

@@ -37,6 +37,7 @@ class Plan(NamedTuple):
     pace_s: float
     seconds: float
     faults: tuple[Fault, ...]
+    crowd: int = 0  # clients who come at once, at some moment
 
 
 KINDS = {
@@ -78,7 +79,9 @@ def make(seed: int) -> Plan:
         faults.append(_fault(random, at, random.choices(list(kinds), list(kinds.values()))[0]))
         at += random.expovariate(1 / random.choice((0.05, 0.3, 1.0, 2.0)))
     policy = "promote" if random.random() < 0.75 else "restart"
-    return Plan(seed, policy, random.choice((1, 2, 4)), random.choice((0.02, 0.1, 0.4)), seconds, tuple(faults[:40]))
+    clients, pace_s = random.choice((1, 2, 4)), random.choice((0.02, 0.1, 0.4))
+    crowd = random.choice((0, 0, 0, 60))
+    return Plan(seed, policy, clients, pace_s, seconds, tuple(faults[:40]), crowd)
 
 
 def _fault(random: Random, at: float, kind: str) -> Fault:

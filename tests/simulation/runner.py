@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import NamedTuple
 
 from tests.simulation import checker, plan
 from tests.simulation.clients import Clients
 from tests.simulation.loop import Stuck
 from tests.simulation.plan import Plan
+from tests.simulation.watch import Watch
 from tests.simulation.world import Violated, World, simulated
 
 HEALED_WITHIN_S = 90.0
@@ -47,10 +48,14 @@ def run(todo: Plan) -> Result:
 
 
 async def _play(world: World, clients: Clients, todo: Plan) -> None:
+    Watch(world)
     clients.begin(todo.clients, todo.pace_s)
+    random = Random(f"{todo.seed} crowd")
+    if todo.crowd:
+        world.network.later(random.uniform(1.0, todo.seconds), clients.crowd, todo.crowd, random)
     await plan.inject(world, todo)
-    await asyncio.sleep(max(0.0, todo.seconds - world.loop.time()))
-    await end_well(world, clients)
+    if not await world.until(lambda: world.violation is not None, todo.seconds - world.loop.time()):
+        await end_well(world, clients)
 
 
 async def end_well(world: World, clients: Clients) -> None:
@@ -70,17 +75,33 @@ async def end_well(world: World, clients: Clients) -> None:
 def shrink(failed: Result, say: Callable[[str], None] = lambda _: None, rounds: int = 200) -> Result:
     """Leave out what is not needed for the same invariant to break. The source of the algorithm: Zeller's ddmin."""
     best, invariant = failed, (failed.violation or "").split(":")[0]
+
+    def still_fails(smaller: Plan, what: str) -> bool:
+        nonlocal best, rounds
+        rounds -= 1
+        tried = run(smaller)
+        if tried.violation is None or tried.violation.split(":")[0] != invariant:
+            return False
+        best = tried
+        say(what)
+        return True
+
     size = max(1, len(best.plan.faults) // 2)
     while size >= 1 and rounds > 0:
         at, smaller = 0, False
         while at < len(best.plan.faults) and rounds > 0:
-            rounds -= 1
             faults = best.plan.faults[:at] + best.plan.faults[at + size :]
-            tried = run(best.plan._replace(faults=faults))
-            if tried.violation is not None and tried.violation.split(":")[0] == invariant:
-                best, smaller = tried, True
-                say(f"{len(faults)} faults are enough")
+            if still_fails(best.plan._replace(faults=faults), f"{len(faults)} faults are enough"):
+                smaller = True
             else:
                 at += size
         size = size if smaller and size == 1 else size // 2
+    if best.plan.crowd:
+        still_fails(best.plan._replace(crowd=0), "no crowd is needed")
+    while best.plan.clients > 1 and still_fails(
+        best.plan._replace(clients=best.plan.clients - 1), f"{best.plan.clients - 1} clients are enough"
+    ):
+        pass
+    while best.plan.pace_s < 1.0 and still_fails(best.plan._replace(pace_s=best.plan.pace_s * 2), "half as often"):
+        pass
     return best

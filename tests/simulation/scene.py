@@ -20,6 +20,7 @@ from ftwallet.ledger.operations import Kind
 from tests.simulation import plan, runner
 from tests.simulation.clients import Call, Clients
 from tests.simulation.plan import Fault
+from tests.simulation.watch import Watch
 from tests.simulation.world import SimNode, World, simulated
 
 PATIENCE_S = 60.0
@@ -33,6 +34,7 @@ class Scene:
         self.clients = Clients(world)
         world.graveyard.append(self.clients.process)
         self._number = 0
+        Watch(world)
 
     # ---- Who stands where
 
