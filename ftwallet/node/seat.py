@@ -108,16 +108,16 @@ def _open_backup_storage(start: Start) -> Storage:
 
 
 def _old_copy(node_dir: Path, register: Register) -> str | None:
-    """Say that a directory in sync is an old copy, or None: the witness has counted a start that it does not know of.
+    """Say that a directory is an old copy, or None: the witness has counted a start that it does not know of.
 
-    Believed, it would take acknowledged transactions with it. Out of the in-sync set its log counts for nothing anyway.
+    Believed, it would take acknowledged transactions with it. That holds out of the in-sync set, too: its primary may
+    count the acks of the directory that it was, and have it join by them.
     """
     identity = Identity.load(node_dir)
     counted = register.boots.get(identity.node, 0)
-    if register.in_sync.get(identity.node) != identity.incarnation:
-        return None
-    if identity.state_sync:  # in sync it has not been since before that was over
+    in_sync = register.in_sync.get(identity.node) == identity.incarnation
+    if in_sync and identity.state_sync:  # in sync it has not been since before that was over
         return f"{node_dir} is an old copy, made in the middle of a state sync"
-    if identity.boot >= counted:
+    if identity.boot >= counted or (identity.boot == 0 and not in_sync):  # the last: it was made anew just now
         return None
     return f"{node_dir} is an old copy, of start {identity.boot} where node {identity.node} has had {counted} starts"

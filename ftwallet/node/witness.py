@@ -67,8 +67,10 @@ async def announce_start(witness: WitnessPort, kind: ProposalKind, identity: Ide
     while True:
         register = await witness.read()
         if register is not None:
-            await asyncio.to_thread(identity.record_boot, register.boots.get(identity.node, 0) + 1)
-            decision = await witness.propose(Proposal(kind, identity.node, identity.incarnation, register.epoch))
+            boot = register.boots.get(identity.node, 0) + 1
+            await asyncio.to_thread(identity.record_boot, boot)
+            proposal = Proposal(kind, identity.node, identity.incarnation, register.epoch, boot=boot)
+            decision = await witness.propose(proposal)
             if decision is not None and decision.granted:
                 return decision.register
             if decision is not None and decision.register.epoch == register.epoch:

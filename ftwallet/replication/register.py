@@ -34,7 +34,12 @@ class Register(msgspec.Struct, frozen=True):
 
 
 class Proposal(NamedTuple):
-    """A compare-and-set: `expected_epoch` is what the proposer believes; BOOT alone does not compare it."""
+    """A compare-and-set: `expected_epoch` is what the proposer believes; BOOT alone does not compare it.
+
+    `boot`: for START and BOOT, the number of this start, which the directory has durably. The witness takes it over and
+    does not count by itself: a question that was asked twice would count one start twice, and the directory, which
+    knows of one, would look like an old copy of itself.
+    """
 
     kind: ProposalKind
     node: str
@@ -42,6 +47,7 @@ class Proposal(NamedTuple):
     expected_epoch: int
     peer: str = ""
     peer_incarnation: str = ""
+    boot: int = 0
 
 
 class Decision(NamedTuple):
@@ -80,6 +86,6 @@ def _next_in_sync(register: Register, proposal: Proposal) -> dict[str, str]:
 def _granted(register: Register, proposal: Proposal, epoch: int, in_sync: dict[str, str]) -> Decision:
     boots = dict(register.boots)
     if proposal.kind in (ProposalKind.START, ProposalKind.BOOT):
-        boots[proposal.node] = boots.get(proposal.node, 0) + 1
+        boots[proposal.node] = max(boots.get(proposal.node, 0), proposal.boot)
     primary = register.primary if proposal.kind is ProposalKind.BOOT else proposal.node
     return Decision(True, "", Register(register.cluster_id, epoch, primary, in_sync, boots))

@@ -156,6 +156,7 @@ def proposal_to_wire(proposal: Proposal) -> control_pb2.WitnessProposal:
         expected_epoch=proposal.expected_epoch,
         peer=proposal.peer,
         peer_incarnation=proposal.peer_incarnation,
+        boot=proposal.boot,
     )
 
 
@@ -165,7 +166,7 @@ def proposal_from_wire(wire: control_pb2.WitnessProposal) -> Proposal:
         kind = ProposalKind(wire.kind)
     except ValueError:
         raise PeerViolation(f"the witness knows no proposal {wire.kind!r}") from None
-    return Proposal(kind, wire.node, wire.incarnation, wire.expected_epoch, wire.peer, wire.peer_incarnation)
+    return Proposal(kind, wire.node, wire.incarnation, wire.expected_epoch, wire.peer, wire.peer_incarnation, wire.boot)
 
 
 def decision_to_wire(decision: Decision) -> control_pb2.WitnessReply:

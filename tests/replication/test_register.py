@@ -4,13 +4,13 @@ PAIR = Register("c", 7, "a", {"a": "a0", "b": "b0"}, {"a": 1})
 
 
 def test_a_start_raises_the_epoch_and_counts_the_boot() -> None:
-    decision = decide(PAIR, Proposal(ProposalKind.START, "a", "a0", 7))
+    decision = decide(PAIR, Proposal(ProposalKind.START, "a", "a0", 7, boot=2))
     assert decision.granted
     assert decision.register == Register("c", 8, "a", {"a": "a0", "b": "b0"}, {"a": 2})
 
 
 def test_a_backups_boot_is_counted_in_the_same_epoch() -> None:
-    decision = decide(PAIR, Proposal(ProposalKind.BOOT, "b", "other", 0))
+    decision = decide(PAIR, Proposal(ProposalKind.BOOT, "b", "other", 0, boot=1))
     assert decision.register == Register("c", 7, "a", {"a": "a0", "b": "b0"}, {"a": 1, "b": 1})
 
 
@@ -38,3 +38,11 @@ def test_a_promotion_takes_a_backup_that_is_in_sync_and_leaves_it_alone() -> Non
     promoted = decide(PAIR, Proposal(ProposalKind.PROMOTE, "b", "b0", 7)).register
     assert (promoted.epoch, promoted.primary, promoted.in_sync) == (8, "b", {"b": "b0"})
     assert not decide(PAIR, Proposal(ProposalKind.PROMOTE, "b", "b1", 7)).granted
+
+
+def test_a_start_that_is_asked_twice_is_counted_once() -> None:
+    asked = Proposal(ProposalKind.BOOT, "b", "b0", 7, boot=4)
+    once = decide(PAIR, asked).register
+    assert decide(once, asked).register.boots == {"a": 1, "b": 4}
+    late = Proposal(ProposalKind.BOOT, "b", "b0", 7, boot=3)
+    assert decide(once, late).register.boots == {"a": 1, "b": 4}
