@@ -13,17 +13,22 @@ from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
 from ftwallet.supervisor import control
 from ftwallet.supervisor.events import EVENTS_FILE, EventLog
 from ftwallet.supervisor.loop import Supervisor
-from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
+from ftwallet.supervisor.processes import SUPERVISOR_LOG, Launch, log_path, node_launch
 from ftwallet.supervisor.startup import Ground, prepare
 
 _LAST_ANSWERS_S = 1.0
 
 
-def run(config: Config, on_ground: Callable[[], None], on_running: Callable[[Supervisor], None]) -> ExitCode:
+def run(
+    config: Config,
+    on_ground: Callable[[], None],
+    on_running: Callable[[Supervisor], None],
+    launch: Callable[[Config, int, str, str], Launch] = node_launch,
+) -> ExitCode:
     """Run a supervisor until it is told to stop.
 
     `on_ground` is called when nothing stands in the way any more, `on_running` inside the event loop, before the first
-    process is started.
+    process is started; `launch` says how a node is started.
 
     Raises:
         Refused: it could not be started; nothing was changed.
@@ -31,16 +36,21 @@ def run(config: Config, on_ground: Callable[[], None], on_running: Callable[[Sup
     ground = prepare(config)
     try:
         on_ground()
-        return asyncio.run(_supervise(config, ground, on_running))
+        return asyncio.run(_supervise(config, ground, on_running, launch))
     finally:
         ground.listener.close()
         ground.lock.release()
 
 
-async def _supervise(config: Config, ground: Ground, on_running: Callable[[Supervisor], None]) -> ExitCode:
+async def _supervise(
+    config: Config,
+    ground: Ground,
+    on_running: Callable[[Supervisor], None],
+    launch: Callable[[Config, int, str, str], Launch],
+) -> ExitCode:
     history = config.data_dir / EVENTS_FILE
     events = EventLog(history, log_path(config.data_dir, SUPERVISOR_LOG), config.log_format)
-    supervisor = Supervisor(config, ground.register, ground.listener, events, ground.witness)
+    supervisor = Supervisor(config, ground.register, ground.listener, events, ground.witness, launch)
     for left_over in ground.ended:
         events.record("left-over-ended", f"A node that outlived its supervisor, pid {left_over.pid}, was ended")
     server = await control.serve(supervisor, ground.witness)

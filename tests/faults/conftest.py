@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import psutil
@@ -11,18 +11,20 @@ import pytest
 
 from tests.faults.checker import Client, check
 from tests.faults.harness import Pair, running_pair, temporary_root
+from tests.faults.supervised import Supervised
 
 
 class _Shared:
     """The module's pair; dropped when a test has failed with it, since nobody knows in what state it is then."""
 
-    def __init__(self) -> None:
+    def __init__(self, running: Callable[[], AbstractContextManager[Pair]]) -> None:
+        self._running = running
         self._stack = ExitStack()
         self._client: Client | None = None
 
     def get(self) -> Client:
         if self._client is None:
-            self._client = Client(self._stack.enter_context(running_pair()))
+            self._client = Client(self._stack.enter_context(self._running()))
         return self._client
 
     def drop(self) -> None:
@@ -31,8 +33,9 @@ class _Shared:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[_Shared]:
-    shared = _Shared()
+def shared(request: pytest.FixtureRequest) -> Iterator[_Shared]:
+    """A module's own kind of pair is what its `running` makes."""
+    shared = _Shared(getattr(request.module, "running", running_pair))
     yield shared
     shared.drop()
 
@@ -45,6 +48,8 @@ def client(shared: _Shared, request: pytest.FixtureRequest) -> Iterator[Client]:
     try:
         if request.node.stash.get(_passed, False):
             check(client)
+            if isinstance(client.pair, Supervised):
+                client.pair.agree()
         else:
             shared.drop()
     except BaseException:

@@ -69,13 +69,53 @@ class Ended(AssertionError):
     """A node process ended while it was waited for."""
 
 
-class Node:
+class Controlled:
+    """A node as its control socket shows it, whoever started its process."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.directory = directory
+        self._channel = grpc.insecure_channel(f"unix:{directory / 'control.sock'}", options=CHANNEL_OPTIONS)
+        self._control = control_pb2_grpc.NodeControlStub(self._channel)
+
+    def status(self) -> wallet_pb2.NodeStatus | None:
+        """None while it does not answer."""
+        with contextlib.suppress(grpc.RpcError):
+            return self._control.GetStatus(wallet_pb2.StatusRequest(), timeout=_DEADLINE_S)
+        return None
+
+    def find(self, transaction_id: str) -> dict[str, Any] | None:
+        request = control_pb2.FindRequest(transaction_id=transaction_id)
+        return json.loads(self._control.FindTransaction(request, timeout=_DEADLINE_S).json)
+
+    def arm(self, stage: Stage, after: int = 1, signal: Signals = SIGKILL) -> None:
+        request = control_pb2.ArmRequest(stage=stage, after=after, signal=signal)
+        reply = self._control.Arm(request, timeout=_DEADLINE_S)
+        assert reply.armed, reply.reason
+
+    def disarm(self) -> None:
+        self._control.Disarm(control_pb2.DisarmRequest(), timeout=_DEADLINE_S)
+
+    def import_files(self, wallets: Path, transactions: Path) -> dict[str, int]:
+        request = control_pb2.ImportRequest(wallets_path=str(wallets), transactions_path=str(transactions))
+        return dict(json.loads(self._control.Import(request, timeout=PATIENCE_S).json))
+
+    def export(self, directory: Path) -> dict[str, bytes]:
+        """Have it write the readable files into a directory; return them by their names without the role."""
+        directory.mkdir()
+        self._control.Export(control_pb2.ExportRequest(directory=str(directory)), timeout=PATIENCE_S)
+        return {path.name.partition("_")[2]: path.read_bytes() for path in directory.iterdir()}
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class Node(Controlled):
     """One process of a node, from its start to its end."""
 
     def __init__(self, pair: Pair, name: str, role: str) -> None:
-        self.name = name
+        super().__init__(name, pair.data_dir / name)
         self.role = role
-        self.directory = pair.data_dir / name
         self.log = pair.root / f"{name}.log"
         self._began = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
@@ -87,8 +127,6 @@ class Node:
                 cwd=pair.root,
                 env=pair.environment(),
             )
-        self._channel = grpc.insecure_channel(f"unix:{self.directory / 'control.sock'}", options=CHANNEL_OPTIONS)
-        self._control = control_pb2_grpc.NodeControlStub(self._channel)
 
     @property
     def pid(self) -> int:
@@ -115,30 +153,6 @@ class Node:
     def reason(self) -> dict[str, Any]:
         """Its `exit.json`."""
         return dict(json.loads((self.directory / "exit.json").read_bytes()))
-
-    # ---- Through its control socket
-
-    def status(self) -> wallet_pb2.NodeStatus | None:
-        """None while it does not answer."""
-        with contextlib.suppress(grpc.RpcError):
-            return self._control.GetStatus(wallet_pb2.StatusRequest(), timeout=_DEADLINE_S)
-        return None
-
-    def find(self, transaction_id: str) -> dict[str, Any] | None:
-        request = control_pb2.FindRequest(transaction_id=transaction_id)
-        return json.loads(self._control.FindTransaction(request, timeout=_DEADLINE_S).json)
-
-    def arm(self, stage: Stage, after: int = 1, signal: Signals = SIGKILL) -> None:
-        request = control_pb2.ArmRequest(stage=stage, after=after, signal=signal)
-        reply = self._control.Arm(request, timeout=_DEADLINE_S)
-        assert reply.armed, reply.reason
-
-    def disarm(self) -> None:
-        self._control.Disarm(control_pb2.DisarmRequest(), timeout=_DEADLINE_S)
-
-    def import_files(self, wallets: Path, transactions: Path) -> dict[str, int]:
-        request = control_pb2.ImportRequest(wallets_path=str(wallets), transactions_path=str(transactions))
-        return dict(json.loads(self._control.Import(request, timeout=PATIENCE_S).json))
 
     # ---- Its end
 
@@ -181,7 +195,7 @@ class Node:
         if self.alive:
             self.process.kill()
         self.process.wait(PATIENCE_S)
-        self._channel.close()
+        super().close()
 
 
 class Pair:
