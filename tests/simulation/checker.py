@@ -1,7 +1,8 @@
-"""The invariants at the end of a world, from the logs that the nodes have and what the clients were told."""
+"""The invariants: at the end of a world, from the logs and from what the clients were told."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from ftwallet.ledger.ledger import Ledger
@@ -36,6 +37,8 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
     for call in history.calls.values():
         found, told = ledger.find(call.transaction_id), call.answer
         if told is None:
+            if call.refused and found is not None and found.status is Status.COMMITTED:
+                world.fail(f"refused: {call.transaction_id} was refused for good, and is at lsn {found.lsn} on {name}")
             continue
         if found is None or found.status is not Status.COMMITTED:
             world.fail(f"durable: {call.transaction_id} was answered and is not on node {name}")
@@ -69,24 +72,48 @@ def check_log(world: World, name: str, node: PrimaryNode | BackupNode, history: 
 
 
 def check_balances(world: World, history: History) -> None:
-    """Balances are the sums of what was answered; nothing else had moved money, and every client has its answer."""
-    balances: dict[str, int] = {}
-    for call in history.calls.values():
-        if call.answer is None:
-            world.fail(f"answer: {call.transaction_id} was never answered, also when all was well again")
-            return
-    for call in sorted(history.calls.values(), key=lambda call: call.answer.lsn if call.answer else 0):
-        assert call.answer is not None
-        sign = 1 if call.kind is Kind.DEPOSIT else -1
-        if call.answer.code == OutcomeCode.OK:
-            balances[call.account] = balances.get(call.account, 0) + sign * call.amount
-            if call.answer.new_balance != balances[call.account]:
-                world.fail(
-                    f"balance: {call.transaction_id} was told {call.answer.new_balance}, and the answers before it "
-                    f"make {balances[call.account]}"
-                )
+    """Balances, answered and read, are the sums of the log; nothing else moved money, and nobody was left waiting."""
     primary = world.primary.node
     assert primary is not None
-    for account, balance in balances.items():
-        if primary.ledger.balance(account) != balance:
-            world.fail(f"balance: {account} has {primary.ledger.balance(account)}, and the answers make {balance}")
+    moved: list[tuple[int, str, int]] = []
+    for call in history.calls.values():
+        done = call.answer
+        if done is None:
+            if not call.given_up:
+                world.fail(f"answer: {call.transaction_id} was never answered, also when all was well again")
+                return
+            done = primary.ledger.find(call.transaction_id)  # in doubt: the log says what became of it
+        if done is not None and done.code == OutcomeCode.OK and done.status is Status.COMMITTED:
+            moved.append((done.lsn, call.account, call.amount if call.kind is Kind.DEPOSIT else -call.amount))
+    after = _balances_after(moved)
+    for call in history.calls.values():
+        told = call.answer
+        if told is not None and told.code == OutcomeCode.OK:
+            _hold_balance(world, after, f"{call.transaction_id} was told", call.account, told.lsn, told.new_balance)
+    for account, lsn, balance in history.balances:
+        _hold_balance(world, after, "a read was told", account, lsn, balance)
+    for account in after:
+        _hold_balance(
+            world, after, "the ledger has", account, primary.ledger.applied_lsn, primary.ledger.balance(account)
+        )
+
+
+Balances = dict[str, list[tuple[int, int]]]  # by account: lsn and the balance from it on
+
+
+def _balances_after(moved: list[tuple[int, str, int]]) -> Balances:
+    after: Balances = {}
+    for lsn, account, amount in sorted(moved):
+        steps = after.setdefault(account, [])
+        steps.append((lsn, (steps[-1][1] if steps else 0) + amount))
+    return after
+
+
+def _hold_balance(world: World, after: Balances, who: str, account: str, lsn: int, told: int | None) -> None:
+    steps = after.get(account, [])
+    place = bisect_right(steps, lsn, key=lambda step: step[0])
+    expected = steps[place - 1][1] if place else 0
+    if (told or 0) != expected:
+        world.fail(
+            f"balance: {who} that {account} has {told} at lsn {lsn}, and what was moved until then is {expected}"
+        )

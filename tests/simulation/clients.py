@@ -30,6 +30,14 @@ class Call:
     began: float
     tries: int = 0
     answer: Transaction | None = None
+    doubtful: bool = False  # some try ended without saying that nothing had begun
+    given_up: bool = False
+    in_flight: int = 0
+
+    @property
+    def refused(self) -> bool:
+        """Refused for good: every try was told that nothing had begun, and nobody tries again."""
+        return self.given_up and not self.doubtful and not self.in_flight
 
 
 @dataclass
@@ -38,12 +46,12 @@ class History:
 
     calls: dict[str, Call] = field(default_factory=dict)
     answered_lsn: int = 0  # the newest write that anybody was told of
-    reads: int = 0
+    balances: list[tuple[str, int, int | None]] = field(default_factory=list)  # read: account, lsn, balance
     leaders: dict[int, str] = field(default_factory=dict)  # who has answered in each epoch
 
 
 class Clients:
-    """`ask` sends one operation until it is answered; `live` is one client that goes on until told to stop."""
+    """`begin` lets clients live until `stopping`; `ask_again` sends one operation until it is answered."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -67,7 +75,8 @@ class Clients:
                 await self.read(account)
             else:
                 kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
-                await self.ask(f"c{number}-{self._sent}", kind, account, random.randrange(1, 100))
+                call = self.begin_call(f"c{number}-{self._sent}", kind, account, random.randrange(1, 100))
+                await self.ask_again(call, gives_up=random.random() < 0.2)
             if random.random() < 0.05 and self.history.calls:
                 await self.ask_again(random.choice(list(self.history.calls.values())))
         self.running -= 1
@@ -90,22 +99,41 @@ class Clients:
         await self.ask_again(call)
         return call
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for an answer, or is about to ask."""
+        return self.running == 0 and not any(call.in_flight for call in self.history.calls.values())
+
     def begin_call(self, transaction_id: str, kind: Kind, account: str, amount: int) -> Call:
         self._sent += 1
         call = Call(transaction_id, kind, account, amount, self.world.loop.time())
         self.history.calls[transaction_id] = call
         return call
 
-    async def ask_again(self, call: Call) -> None:
-        while True:
-            call.tries += 1
-            with contextlib.suppress(Unavailable, ConnectionResetError, TimeoutError):
-                answer, node, epoch = await asyncio.wait_for(self._send(call), TIMEOUT_S)
-                self._told(call, answer.transaction, node, epoch)
-                if answer.differs is not None:
-                    self.world.fail(f"one answer: {call.transaction_id} is said to differ in {answer.differs}")
-                return
+    async def ask_again(self, call: Call, *, gives_up: bool = False) -> None:
+        """Until it is answered; who gives up does so after the first try that failed."""
+        call.given_up, call.in_flight = False, call.in_flight + 1
+        while not await self._try(call):
+            if gives_up:
+                call.given_up = True
+                break
             await asyncio.sleep(0.05)
+        call.in_flight -= 1
+
+    async def _try(self, call: Call) -> bool:
+        call.tries += 1
+        try:
+            answer, node, epoch = await asyncio.wait_for(self._send(call), TIMEOUT_S)
+        except Unavailable as unavailable:
+            call.doubtful |= unavailable.in_doubt
+            return False
+        except (ConnectionResetError, TimeoutError):
+            call.doubtful = True
+            return False
+        self._told(call, answer.transaction, node, epoch)
+        if answer.differs is not None:
+            self.world.fail(f"one answer: {call.transaction_id} is said to differ in {answer.differs}")
+        return True
 
     async def _send(self, call: Call) -> Any:
         node = await self._connected()
@@ -160,7 +188,7 @@ class Clients:
         floor = self.history.answered_lsn
         with contextlib.suppress(ConnectionResetError, TimeoutError):
             node, lsn, balance = await asyncio.wait_for(self._read(account), TIMEOUT_S)
-            self.history.reads += 1
+            self.history.balances.append((account, lsn, balance))
             if lsn < floor:
                 self.world.fail(
                     f"reads: node {node} answered at lsn {lsn}, and lsn {floor} had been told before it was asked"
@@ -177,7 +205,8 @@ class Clients:
         node.requests.append(answered)
 
         async def serve() -> None:
-            self._reply_read(node, answered, (node.name, wallet.applied_lsn, wallet.balance(account)))
+            balance, lsn = wallet.balance(account), wallet.applied_lsn
+            self._reply_read(node, answered, (node.name, lsn, balance))
 
         assert node.process is not None
         self.world.loop.create_task(serve(), context=node.process.context.copy())
@@ -204,6 +233,8 @@ class Clients:
                 world.fail(
                     f"durable: {told.transaction_id} is answered by {node}, and node {name}, in sync, has not synced it"
                 )
+        if world.identity_epoch(node) < told.epoch:
+            world.fail(f"epochs: node {node} answers in epoch {told.epoch}, and its disk knows an older one")
         world.say(node, f"answers {told.transaction_id}: lsn {told.lsn}, {OutcomeCode(told.code).name}")
 
     def _told(self, call: Call, told: Transaction, node: str, epoch: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ftwallet import platform
 from ftwallet.journal.segments import segment_name
@@ -57,6 +57,12 @@ class SimDisk:
         shadow.mkdir(parents=True, exist_ok=True)
         root.mkdir(parents=True, exist_ok=True)
         self._take_as_synced()
+
+    def has(self, path: str) -> bool:
+        return path.startswith(self.prefix)
+
+    def operate(self, name: str, *args: Any) -> object:
+        return getattr(self, name)(*args)
 
     # ---- Faults
 
@@ -252,20 +258,65 @@ class SimDisk:
         self._change(path.parent, path.name, None, 0)
 
 
+class RecordDisk:
+    """The disk of the cluster record: an operation of it may fail, or be the supervisor's last."""
+
+    def __init__(self, record: Path, random: Random) -> None:
+        self.prefix = str(record)
+        self.free = PLENTY
+        self.fail_after: int | None = None
+        self.crash_after: int | None = None
+        self.on_crash = lambda: None
+        self._directory = str(record.parent)
+        self._record = record
+        self._random = random
+        self._durable: bytes | None = None  # the record before a rename that is not synced yet
+
+    def has(self, path: str) -> bool:
+        return path.startswith(self.prefix) or path == self._directory
+
+    def lose_power(self) -> None:
+        """A rename that was not synced may be lost."""
+        if self._durable is not None and self._random.random() < 0.5:
+            self._record.write_bytes(self._durable)
+        self._durable = None
+
+    def operate(self, name: str, *args: Any) -> object:
+        if PROCESS.get().dead:
+            raise Killed
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                self.crash_after = None
+                self.on_crash()
+                raise Killed
+        if self.fail_after is not None:
+            self.fail_after -= 1
+            if self.fail_after < 0:
+                self.fail_after = None
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if name == "rename":
+            self._durable = self._durable or self._record.read_bytes()
+        done = _real[name](*args)
+        if name == "fsync_directory":
+            self._durable = None
+        return done
+
+
 @contextmanager
-def disks_in_place(disks: Sequence[SimDisk]) -> Iterator[None]:
+def disks_in_place(disks: Sequence[SimDisk | RecordDisk]) -> Iterator[None]:
     """Have `ftwallet.platform` use the disk that a file is on; whatever is on none of them is real."""
 
-    def disk_of(what: object) -> SimDisk | None:
+    def disk_of(what: object) -> SimDisk | RecordDisk | None:
         path = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else str(what)
-        return next((disk for disk in disks if path.startswith(disk.prefix)), None)
+        return next((disk for disk in disks if disk.has(path)), None)
 
     def routed(name: str) -> object:
         real = _real[name]
 
         def operation(*args: object) -> object:
             disk = disk_of(args[0])
-            return real(*args) if disk is None else getattr(disk, name)(*args)
+            return real(*args) if disk is None else disk.operate(name, *args)
 
         return operation
 

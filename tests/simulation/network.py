@@ -55,6 +55,11 @@ class Network:
                 if {stream.source, stream.target} == {source, target}:
                     self.later(KEEPALIVE_S, stream.broken, "keepalive: no answer")
 
+    def break_streams(self) -> None:
+        """Every connection between the nodes is reset."""
+        for stream in self.streams:
+            stream.broken("connection reset")
+
     def heal(self) -> None:
         self.cut_until.clear()
         self.clogged_until.clear()
@@ -109,6 +114,12 @@ class Stream:
         self._cancelled = False
         self._reading: asyncio.Task[Any] | None = None
         network.later(network.delay(source, target.name), self._accept, target)
+
+    @property
+    def under_way(self) -> int:
+        """Messages that were sent and not taken yet, in both directions."""
+        ends = len(self._client.arrived) + len(self._server.arrived)
+        return ends + sum(len(queue) for queue in self._under_way.values())
 
     # ---- The primary's side
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
+from ftwallet.replication.states import BackupState, PrimaryState
 from tests.simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -63,7 +65,22 @@ KINDS = {
     "flip-checkpoint": 2,
     "clock": 2,
     "both": 3,
+    "blackout": 2,
+    "record-fails": 2,
+    "record-crash": 2,
+    "switchover": 4,
+    "at-state": 10,
+    "resync": 3,
 }
+
+STAGES = {"primary": PRIMARY_STAGES, "backup": BACKUP_STAGES}
+STATES = (*PrimaryState, *BackupState)
+STATES_OF_A_RESYNC = (BackupState.ALIGNING, BackupState.RECEIVING, BackupState.INSTALLING)
+MOMENTS = (0.0, 0.001, 0.01)
+ACTIONS = (
+    *("kill", "power", "partner-kill", "partner-power", "pause"),
+    *("cut", "break", "clog", "stalled-disk", "flip-part"),
+)
 
 
 def make(seed: int) -> Plan:
@@ -89,21 +106,35 @@ def _fault(random: Random, at: float, kind: str) -> Fault:
     match kind:
         case "stage":
             target = random.choice(("primary", "primary", "backup"))
-            stages = PRIMARY_STAGES if target == "primary" else BACKUP_STAGES
-            return Fault(at, kind, target, word=str(random.choice(stages)))
-        case "crash-op" | "eio":
-            return Fault(at, kind, target, number=random.randrange(12))
+            return Fault(at, kind, target, word=str(random.choice(STAGES[target])))
+        case "at-state":
+            return Fault(at, kind, target, random.choice(MOMENTS), _word(random, STATES))
+        case "resync":
+            return Fault(at, kind, "backup", random.choice(MOMENTS), _word(random, STATES_OF_A_RESYNC))
         case "cut-one-way" | "clog":
             return Fault(at, kind, random.choice(("a", "b")), number=random.uniform(0.2, 6.0))
+    return Fault(at, kind, target, number=_number(random, kind))
+
+
+def _number(random: Random, kind: str) -> float:
+    match kind:
+        case "crash-op" | "eio":
+            return random.randrange(12)
+        case "record-fails" | "record-crash":
+            return random.randrange(6)
         case "cut" | "witness-cut" | "pause" | "witness-silent" | "answers-lost" | "slow-disk" | "full":
-            return Fault(at, kind, target, number=random.uniform(0.1, 5.0))
+            return random.uniform(0.1, 5.0)
         case "stalled-disk":
-            return Fault(at, kind, target, number=random.choice((0.5, 2.0, 5.0)))
+            return random.choice((0.5, 2.0, 5.0))
         case "clock":
-            return Fault(at, kind, target, number=random.choice((-86_400.0, 86_400.0, -1.0)))
+            return random.choice((-86_400.0, 86_400.0, -1.0))
         case "old-copy":
-            return Fault(at, kind, target, number=random.uniform(0.5, 4.0))
-    return Fault(at, kind, target)
+            return random.uniform(0.5, 4.0)
+    return 0.0
+
+
+def _word(random: Random, states: Sequence[str]) -> str:
+    return f"{random.choice(states)} {random.choice(ACTIONS)}"
 
 
 async def inject(world: World, plan: Plan) -> None:
@@ -131,6 +162,27 @@ def apply(world: World, fault: Fault) -> None:  # noqa: C901, PLR0915  (one case
         case "both":
             world.kill(node, power=True)
             world.kill(partner, power=True)
+        case "blackout":
+            world.supervisor.die()
+            for one in world.nodes.values():
+                one.disk.lose_power()
+            world.record_disk.lose_power()
+        case "record-fails":
+            world.record_disk.fail_after = int(fault.number)
+        case "record-crash":
+            world.record_disk.crash_after = int(fault.number)
+        case "switchover":
+            world.supervisor.switch_over()
+        case "at-state":
+            at_state(world, node, fault)
+        case "resync":
+            at_state(world, node, fault)
+            if may_lose(world, node):
+                spoil(world, node, "wipe")
+        case "break":
+            network.break_streams()
+        case "flip-part":
+            flip_part(world, node)
         case "stage":
             world.arm(node, fault.word)
         case "crash-op":
@@ -172,6 +224,26 @@ def apply(world: World, fault: Fault) -> None:  # noqa: C901, PLR0915  (one case
                 node.disk.flip("checkpoints/*.checkpoint")
         case "old-copy":
             take_copy(world, node, fault.number)
+
+
+def at_state(world: World, node: SimNode, fault: Fault) -> None:
+    """What the fault's second word says, a moment after the node's protocol has come into the state that it names."""
+    state, _, action = fault.word.partition(" ")
+    partner, victim, kind = action.rpartition("partner-")[1], node, action.removeprefix("partner-")
+    if partner:
+        victim = world.partner(node)
+    then = Fault(fault.at, kind, victim.name, {"pause": 3.0, "stalled-disk": 2.0}.get(kind, 1.5))
+
+    def act() -> None:
+        world.network.later(fault.number, apply, world, then)
+
+    node.at_state.setdefault(state, []).append(act)
+
+
+def flip_part(world: World, node: SimNode, tries: int = 40) -> None:
+    """A bit of the part of a checkpoint that a backup has been sent; tried again while there is none."""
+    if not node.disk.flip("checkpoints/*.part") and tries > 0:
+        world.network.later(0.0005, flip_part, world, node, tries - 1)
 
 
 def _make_room(node: SimNode) -> None:

@@ -62,7 +62,7 @@ async def end_well(world: World, clients: Clients) -> None:
     """Phase two: nothing goes wrong any more, and within bounded time all must be well."""
     world.heal()
     clients.stopping = True
-    well = await world.until(lambda: clients.running == 0 and world.paired() and world.equal(), HEALED_WITHIN_S)
+    well = await world.until(lambda: clients.idle and world.paired() and world.equal(), HEALED_WITHIN_S)
     if world.violation is not None:
         return
     if not well:

@@ -30,6 +30,7 @@ class Watch:
     def __init__(self, world: World) -> None:
         self._world = world
         self._epochs: dict[str, int] = {}  # the newest seen of each incarnation
+        self._digests: dict[int, str] = {}  # of what was committed, by lsn: that never changes again
         world.network.later(EVERY_S, self._look)
 
     def _look(self) -> None:
@@ -40,6 +41,7 @@ class Watch:
                 continue
             self._epoch(node, running)
             self._bounds(node, running)
+            self._committed_stays(node, running)
         self._one_serves()
         self._same_state()
         if world.violation is None:
@@ -73,6 +75,15 @@ class Watch:
         for what, (size, bound) in sizes.items():
             if size > bound:
                 self._world.fail(f"bounds: node {node.name} has {size} {what}, {bound} are the most")
+
+    def _committed_stays(self, node: SimNode, running: PrimaryNode | BackupNode) -> None:
+        ledger = running.ledger
+        if ledger.applied_lsn <= running._core.commit_lsn:
+            known = self._digests.setdefault(ledger.applied_lsn, ledger.digest)
+            if known != ledger.digest:
+                self._world.fail(
+                    f"digests: node {node.name} has another state than was seen before at lsn {ledger.applied_lsn}"
+                )
 
     def _one_serves(self) -> None:
         serving = [node.name for node in self._world.nodes.values() if node.wallet is not None and node.wallet.ready]

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -37,19 +36,15 @@ from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.seat import Seat, Start
 from ftwallet.replication import backup as backup_core
 from ftwallet.replication import primary as primary_core
-from ftwallet.replication.register import Decision, Proposal, Register
-from ftwallet.rpc.mapping import register_to_wire
+from ftwallet.replication.register import Register
 from ftwallet.rpc.servicers import WalletBackupServicer
 from ftwallet.rpc.v1 import wallet_pb2
-from ftwallet.supervisor.policy import Death, GiveUp, Limits, after_death
-from ftwallet.supervisor.promotion import record, why_not
-from ftwallet.supervisor.slots import Phase
 from ftwallet.wallet import Wallet
 from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
-from ftwallet.witness.file import FileWitness
-from tests.simulation.disk import SimDisk, disks_in_place
+from tests.simulation.disk import PLENTY, RecordDisk, SimDisk, disks_in_place
 from tests.simulation.loop import PROCESS, Killed, Process, SimExecutor, SimLoop
 from tests.simulation.network import Network, SimPorts
+from tests.simulation.supervisor import SimWitness, Supervisor
 
 NODES = ("a", "b")
 EPOCH_US = 1_700_000_000_000_000
@@ -73,6 +68,7 @@ class SimNode:
         self.injector: Injector | None = None
         self.wallet: Wallet | None = None
         self.backup_face: WalletBackupServicer | None = None
+        self.armed_stage = ""
         self.killed_at = 0.0
         self.paused_at: float | None = None
         self.start_at: float | None = 0.0
@@ -85,6 +81,7 @@ class SimNode:
         self.slow_until = 0.0
         self.stalled_until = 0.0
         self.requests: list[asyncio.Future[Any]] = []
+        self.at_state: dict[str, list[Callable[[], None]]] = {}  # what is to happen once the protocol is in a state
 
     @property
     def alive(self) -> bool:
@@ -133,6 +130,8 @@ class World:
             for name in NODES
         }
         self.graveyard: list[Process] = []
+        self.record_disk = RecordDisk(self.config.data_dir / CLUSTER_FILE, Random(f"{seed} record"))
+        self.record_disk.on_crash = lambda: self.supervisor.die()
         self.supervisor = Supervisor(self)
         self.witness_silent_until = 0.0
         self.answers_lost_until = 0.0
@@ -180,6 +179,13 @@ class World:
         except Refused:
             return ""
 
+    def identity_epoch(self, name: str) -> int:
+        """The newest epoch that a node's disk knows."""
+        try:
+            return Identity.load(self.config.node_dir(name)).epoch
+        except Refused:
+            return 0
+
     def node(self, role: str) -> SimNode:
         """By name or by role."""
         if role in self.nodes:
@@ -198,7 +204,7 @@ class World:
         node.process = process = Process(node.name, node.disk)
         node.role, node.start_at, node.paused_at = role, None, None
         node.outage = Outage(lambda: self._end_at_once(node, process))
-        node.injector = Injector(self.config.node_dir(node.name), strike=lambda _: self._strike(node))
+        node.injector = Injector(self.config.node_dir(node.name), strike=lambda _: self._strike(node, node.armed_stage))
         node.disk.on_crash = lambda: self.kill(node, power=True, why="loses power in the middle of a disk operation")
         node.control = None
         context = process.context.copy()
@@ -213,16 +219,23 @@ class World:
         seat = Seat(start, witness, injector, outage, SimPorts(self, node))
         starting = wallet_pb2.NodeStatus(node=node.name, role=role, state="recovering")
         node.control = NodeControlServicer(injector, lambda: starting, seat, outage)
-        try:
-            await asyncio.to_thread(ensure_cluster, self.config.data_dir)
-            node.control.node = await seat.open()
-            node.early_deaths = 0
-            await outage.wait()
-            if outage.orderly and node.control.node is not None:
-                await node.control.node.stop()
+        opening = asyncio.create_task(self._open(seat))
+        ending = asyncio.create_task(outage.wait())
+        try:  # as `process.py` does
+            await asyncio.wait({opening, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                node.control.node = opening.result()
+                node.early_deaths = 0
+                await ending
+                if node.control.node is not None:
+                    await (node.control.node.stop() if outage.orderly else node.control.node.abandon())
         except (Refused, DiskFault, BrokenInvariant) as error:
             outage.failed(error)
         self._exited(node, process, outage)
+
+    async def _open(self, seat: Seat) -> PrimaryNode | BackupNode:
+        await asyncio.to_thread(ensure_cluster, self.config.data_dir)
+        return await seat.open()
 
     def _exited(self, node: SimNode, process: Process, outage: Outage) -> None:
         if process.dead:
@@ -238,8 +251,9 @@ class World:
             self._exited(node, process, node.outage)
         raise Killed
 
-    def _strike(self, node: SimNode) -> None:
-        self.coverage["fault:stage"] += 1
+    def _strike(self, node: SimNode, stage: str) -> None:
+        role = "primary" if isinstance(node.node, PrimaryNode) else "backup"
+        self.coverage[f"stage: {role} {stage}"] += 1
         self.kill(node, power=False, why="is killed at the armed stage")
         raise Killed
 
@@ -280,6 +294,7 @@ class World:
     def arm(self, node: SimNode, stage: str) -> None:
         if node.injector is not None and node.node is not None:
             self.say(node.name, f"is armed at {stage}")
+            node.armed_stage = stage
             node.injector.arm(Stage(stage))
 
     # ---- Playing
@@ -318,11 +333,13 @@ class World:
         for node in self.nodes.values():
             disk = node.disk
             disk.crash_after = disk.fail_after = None
-            disk.free = 1 << 40
+            disk.free = PLENTY
             node.slow_until = node.stalled_until = 0.0
             if node.injector is not None:
                 node.injector.disarm()
+            node.at_state.clear()
             self.resume(node)
+        self.record_disk.fail_after = self.record_disk.crash_after = None
         self.supervisor.healed = True
 
     def dispose(self) -> None:
@@ -342,188 +359,6 @@ def _reset(request: asyncio.Future[Any]) -> None:
         request.set_exception(ConnectionResetError("the node is gone"))
 
 
-class SimWitness:
-    """`WitnessPort`: the supervisor, by a network that may lose the question or the answer."""
-
-    def __init__(self, world: World, node: SimNode) -> None:
-        self._world, self._node = world, node
-
-    async def read(self) -> Register | None:
-        return await self._ask(lambda: self._world.supervisor.witness.read())
-
-    async def propose(self, proposal: Proposal) -> Decision | None:
-        return await self._ask(lambda: self._world.supervisor.propose(proposal))
-
-    async def _ask(self, question: Callable[[], Any]) -> Any:
-        world, name = self._world, self._node.name
-        await asyncio.sleep(world.network.delay(name, "supervisor"))
-        silent = world.witness_silent_until > world.loop.time() or world.network.is_cut(name, "supervisor")
-        if silent or world.supervisor.process.dead or world.supervisor.process.paused:
-            await asyncio.sleep(_SILENT_S)
-            return None
-        answer = world.supervisor.process.context.copy().run(question)
-        await asyncio.sleep(world.network.delay("supervisor", name))
-        if world.answers_lost_until > world.loop.time() or world.network.is_cut("supervisor", name):
-            await asyncio.sleep(_SILENT_S)
-            return None
-        return answer
-
-    async def close(self) -> None:
-        pass
-
-
-class Seen(NamedTuple):
-    """A node as `why_not` looks at a slot of the supervisor."""
-
-    node: str
-    run: Any
-    status: Any
-    up: bool
-    phase: Phase
-    paused: bool
-
-
-class Supervisor:
-    """Watches, restarts, promotes; and is the witness."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.healed = False
-        self.witness = FileWitness(world.config.data_dir / CLUSTER_FILE)
-        self.process = Process("supervisor")
-        self.start_at: float | None = None
-        self._promoting = False
-        self._random = Random(f"{world.seed} supervisor")
-        self._limits = Limits(0.5, 3.0, 50)
-        self.register = self.witness.read()
-        self.up()
-
-    def up(self) -> None:
-        """Start, also after a death: what was begun is finished by starting both nodes as the record says."""
-        self.world.say("supervisor", "starts") if self.world.trace else None
-        self.process = Process("supervisor")
-        self._promoting = False
-        self.start_at = None
-        if hasattr(self.world, "nodes"):
-            for node in self.world.nodes.values():
-                node.start_at, node.given_up, node.early_deaths = self.world.loop.time(), "", 0
-        self.world.loop.create_task(self._watch(), context=self.process.context.copy())
-
-    def die(self) -> None:
-        """The nodes die with it."""
-        if self.process.dead:
-            return
-        self.world.say("supervisor", "dies, and its nodes with it")
-        self.process.die()
-        self.world.graveyard.append(self.process)
-        for node in self.world.nodes.values():
-            self.world.kill(node)
-        self.start_at = self.world.loop.time() + self._random.uniform(0.2, 2.0)
-        self.world.network.later(self.start_at - self.world.loop.time(), self.up)
-
-    def propose(self, proposal: Proposal) -> Decision:
-        decision = self.witness.propose(proposal)
-        self.register = decision.register
-        verdict = "grants" if decision.granted else "refuses"
-        self.world.say("witness", f"{verdict} {proposal.node} {proposal.kind}: {_words(decision.register)}")
-        return decision
-
-    def node_died(self, node: SimNode) -> None:
-        if self.process.dead:
-            return
-        world, now = self.world, self.world.loop.time()
-        was_up = node.control is not None and node.control.node is not None
-        death = Death(int(node.code) if node.code else -9, was_up, False, node.sentence)
-        verdict = after_death(death, node.early_deaths, self._limits, self._random.random())
-        if isinstance(verdict, GiveUp):
-            node.given_up, node.start_at = verdict.reason, None
-            world.say("supervisor", f"gives {node.name} up: {verdict.reason}")
-        else:
-            node.early_deaths = getattr(verdict, "early_deaths", 0)
-            node.start_at = now + getattr(verdict, "delay_s", 0.0) + self._random.uniform(0.2, 0.9)
-        if world.register.primary == node.name:
-            self._begin_promotion(node)
-
-    def _begin_promotion(self, dead: SimNode) -> None:
-        world = self.world
-        if world.config.on_primary_death == "promote" and not self._promoting:
-            self._promoting = True
-            world.loop.create_task(self._promote(dead, world.partner(dead)), context=self.process.context.copy())
-
-    def _seen(self, node: SimNode) -> Any:
-        status = node.node.status() if node.node is not None else None
-        run = SimpleNamespace(killed=False) if node.alive else None
-        return Seen(node.name, run, status, status is not None, Phase.RUNNING, node.paused)
-
-    async def _promote(self, dead: SimNode, heir: SimNode) -> None:
-        world = self.world
-        try:
-            await asyncio.sleep(self._random.uniform(0.001, 0.005))
-            register = self.register
-            seen = self._seen(heir)
-            reason = why_not(seen, register)
-            if reason is not None or register.primary != dead.name:
-                world.say("supervisor", f"does not promote {heir.name}: {reason}")
-                return
-            proposal, decision, problem = await record(self.witness, seen, register)
-            if decision is None or not decision.granted:
-                world.say("supervisor", f"cannot promote {heir.name}: {problem or decision}")
-                return
-            self.register = decision.register
-            world.say("witness", f"grants {proposal.node} promote: {_words(decision.register)}")
-            dead.given_up = ""
-            if dead.start_at is None:
-                dead.start_at = world.loop.time() + 0.3
-            await asyncio.sleep(world.network.delay("supervisor", heir.name))
-            await self._tell(heir, decision.register)
-        finally:
-            self._promoting = False
-
-    async def _tell(self, heir: SimNode, register: Register) -> None:
-        control, process = heir.control, heir.process
-        if control is None or process is None or not heir.alive:
-            return
-        wire = register_to_wire(register)
-        telling = self.world.loop.create_task(control.Promote(wire, None), context=process.context.copy())  # type: ignore[arg-type]
-        give_up = self.world.loop.time() + 5.0
-        while not telling.done() and self.world.loop.time() < give_up and not process.dead:
-            await asyncio.sleep(0.005)
-        promoted = telling.done() and not telling.cancelled() and telling.exception() is None
-        if not (promoted and telling.result().promoted):
-            self.world.kill(heir, why="does not lead when promoted, and is killed")
-
-    async def _watch(self) -> None:
-        world = self.world
-        while True:
-            await asyncio.sleep(0.05)
-            now = world.loop.time()
-            register = self.register
-            if world.spoilt and world.paired():
-                world.spoilt.clear()
-            if world.primary.given_up and world.backup.is_up:
-                self._begin_promotion(world.primary)
-            for name in ("b", "a") if register.primary == "a" else ("a", "b"):
-                node = world.nodes[name]
-                role = "primary" if register.primary == name else "backup"
-                self._end_hung(node, role, now)
-                if node.alive or node.kept_down or node.start_at is None or now < node.start_at or self._promoting:
-                    continue
-                partner = world.partner(node)
-                comes = not partner.alive and partner.start_at is not None and now < node.start_at + 0.5
-                if role == "primary" and comes:  # the backup first
-                    continue
-                world.start(node, role)
-
-    def _end_hung(self, node: SimNode, role: str, now: float) -> None:
-        hangs = node.paused and node.paused_at is not None and now - node.paused_at > _SILENT_S
-        if hangs and (role == "primary" or self.healed):
-            self.world.kill(node, why="hangs, and is killed")
-
-
-def _words(register: Register) -> str:
-    return f"epoch {register.epoch}, primary {register.primary}, in sync {'+'.join(sorted(register.in_sync))}"
-
-
 # ---- Entering and leaving a simulated world
 
 
@@ -540,13 +375,13 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
     gc.disable()  # what a dead process leaves must not be finished at a moment that nobody chose
     world: World | None = None
     try:
-        disks: list[SimDisk] = []
+        disks: list[SimDisk | RecordDisk] = []
         with disks_in_place(disks):
             secrets.token_hex = lambda size=16: tokens.randbytes(size).hex()  # type: ignore[assignment]
             node_disk.ThreadPoolExecutor = SimExecutor  # type: ignore[misc, assignment]
             world = World(seed, root, on_primary_death=on_primary_death)
             made = world
-            disks += [node.disk for node in world.nodes.values()]
+            disks += [*(node.disk for node in world.nodes.values()), world.record_disk]
             time.monotonic = lambda: made.loop.time()
             time.time_ns = lambda: made.wall_clock_us() * 1000
             time.time = lambda: made.wall_clock_us() / 1e6
@@ -574,6 +409,9 @@ def _counted(world: World, role: str, check: Callable[[Any, Any], None]) -> Call
     def checked(before: Any, after: Any) -> None:
         check(before, after)
         world.coverage[f"{role}: {before} -> {after}"] += 1
+        node = world.nodes.get(PROCESS.get().name)
+        for act in node.at_state.pop(str(after), ()) if node else ():
+            world.network.later(0.0, act)
 
     return checked
 
