@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftwallet.errors import DiskFault, Refused
+from ftwallet.node.primary import PrimaryNode
 from ftwallet.replication.register import Decision, Proposal, Register
 from ftwallet.rpc.mapping import register_to_wire
 from ftwallet.rpc.v1.control_pb2 import GoOnRequest, PassOnRequest, ResignRequest
@@ -187,6 +188,8 @@ class Supervisor:
             proposal, decision, problem = await record(self.witness, seen, register)
             if decision is None or not decision.granted:
                 world.say("supervisor", f"cannot promote {heir.name}: {problem or decision}")
+                if decision is not None:
+                    self.register = decision.register  # it may stand all the same
                 return
             self._decided(decision)
             world.say("witness", f"grants {proposal.node} promote: {_words(decision.register)}")
@@ -265,6 +268,7 @@ class Supervisor:
             register = self.register
             if world.spoilt and world.paired():
                 world.spoilt.clear()
+            self._end_heir_that_does_not_lead()
             if world.primary.given_up and world.backup.is_up:
                 self._begin_promotion(world.primary)
             for name in ("b", "a") if register.primary == "a" else ("a", "b"):
@@ -278,6 +282,12 @@ class Supervisor:
                 if role == "primary" and comes:  # the backup first
                     continue
                 world.start(node, role)
+
+    def _end_heir_that_does_not_lead(self) -> None:
+        """Whatever state a backup is in that the witness has as primary: its next start leads in place."""
+        heir = self.world.primary
+        if not self._promoting and heir.alive and heir.role == "backup" and not isinstance(heir.node, PrimaryNode):
+            self.world.kill(heir, why="has not taken over, and is killed")
 
     def _end_hung(self, node: SimNode, role: str, now: float) -> None:
         hangs = node.paused and node.paused_at is not None and now - node.paused_at > _SILENT_S
