@@ -42,6 +42,9 @@ class Watch:
             self._epoch(node, running)
             self._bounds(node, running)
             self._committed_stays(node, running)
+        for stream in world.network.streams:
+            if stream.open and stream.under_way > 2 * MESSAGES:
+                world.fail(f"bounds: {stream.under_way} messages are on their way, {2 * MESSAGES} are the most")
         self._one_serves()
         self._same_state()
         if world.violation is None:
