@@ -16,6 +16,10 @@ from tests.simulation import plan, runner
 from tests.simulation.runner import Result
 
 CHUNK = 25
+ELSEWHERE = {
+    "backup: aligning -> greeted": "the shell ends aligning before it takes the next message; tests/replication has it"
+}
+"""Moves of the protocol that the shipped shells do not make, and why."""
 
 
 def main() -> int:
@@ -25,7 +29,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="this one alone, with its story")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument(
-        "--coverage", action="store_true", help="count moves, stages and faults; 1 if a move was not made"
+        "--coverage", action="store_true", help="count moves, stages, faults; exit code 1 if one was never made"
     )
     parser.add_argument("--no-shrink", action="store_true", help="tell a failing world as it is")
     told = parser.parse_args()
@@ -86,14 +90,23 @@ def tell(result: Result, *, shrink: bool, whole: bool) -> int:
 
 def tell_coverage(coverage: Counter[str]) -> bool:
     """Print how often each move of the protocol was made and each fault happened; whether every move was made."""
-    moves = [f"primary: {before} -> {after}" for before, after in PRIMARY_MOVES]
-    moves += [f"backup: {before} -> {after}" for before, after in BACKUP_MOVES]
-    for name in (*moves, *sorted(name for name in coverage if name not in moves)):
+    expected = set(expected_moves())
+    for name in (*expected_moves(), *sorted(name for name in coverage if name not in expected)):
         print(f"{coverage[name]:9,}  {name}")
-    never = [name for name in moves if not coverage[name]]
+    never = [name for name in expected_moves() if not coverage[name]]
     for name in never:
         print(f"never made: {name}")
+    for name, why in ELSEWHERE.items():
+        print(f"not expected: {name}: {why}")
     return not never
+
+
+def expected_moves() -> list[str]:
+    """Every move that the shipped shells can make, and every stage to be killed at, as coverage names them."""
+    moves = [f"primary: {before} -> {after}" for before, after in PRIMARY_MOVES]
+    moves += [f"backup: {before} -> {after}" for before, after in BACKUP_MOVES]
+    stages = [f"stage: {role} {stage}" for role, known in plan.STAGES.items() for stage in known]
+    return [name for name in (*moves, *stages) if name not in ELSEWHERE]
 
 
 def commit() -> str:
