@@ -108,7 +108,7 @@ def _open_backup_storage(start: Start) -> Storage:
 
 
 def _old_copy(node_dir: Path, register: Register) -> str | None:
-    """Say that a directory is an old copy, or None: the witness has counted a start that it does not know of.
+    """Say that a directory is not the newest, or None: the witness has counted a start that it does not know of.
 
     Believed, it would take acknowledged transactions with it. That holds out of the in-sync set, too: its primary may
     count the acks of the directory that it was, and have it join by them.
@@ -118,6 +118,8 @@ def _old_copy(node_dir: Path, register: Register) -> str | None:
     in_sync = register.in_sync.get(identity.node) == identity.incarnation
     if in_sync and identity.state_sync:  # in sync it has not been since before that was over
         return f"{node_dir} is an old copy, made in the middle of a state sync"
-    if identity.boot >= counted or (identity.boot == 0 and not in_sync):  # the last: it was made anew just now
+    if identity.boot >= counted:
         return None
+    if identity.boot == 0 and not in_sync:  # a copy of a directory that had just been made looks the same
+        return f"{node_dir} has had no start, where node {identity.node} has had {counted}: it was made anew"
     return f"{node_dir} is an old copy, of start {identity.boot} where node {identity.node} has had {counted} starts"
