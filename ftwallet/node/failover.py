@@ -18,6 +18,7 @@ from ftwallet.replication.messages import ToPrimary
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.1
 _HEALTH_TIMEOUT_S = 1.0
+_SILENCES_OF_A_LOST_CONNECTION = 3  # in a row; a refusal, or a backup that says that it does not serve, is none
 
 
 class FailoverManager:
@@ -34,16 +35,22 @@ class FailoverManager:
 
     async def run(self) -> None:
         """Connect, watch, reconnect."""
-        pause = _FIRST_PAUSE_S
+        pause, silences = _FIRST_PAUSE_S, 0
         while True:
+            asked_at = time.monotonic()
             if await self._partner.is_serving(_HEALTH_TIMEOUT_S):
                 began = time.monotonic()
+                silences = 0
                 self._say(f"Connected to backup server at {self._partner.address}")
                 self._say(f"Session with the backup ended: {await self._one_session()}")
                 if time.monotonic() - began > _LONGEST_PAUSE_S:
                     pause = _FIRST_PAUSE_S
             else:
                 self._say(f"Backup server at {self._partner.address} does not answer; trying again")
+                silences = silences + 1 if time.monotonic() - asked_at > _HEALTH_TIMEOUT_S / 2 else 0
+                if silences >= _SILENCES_OF_A_LOST_CONNECTION:  # keepalive does not end what only short calls use
+                    silences = 0
+                    await self._partner.reconnect()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 

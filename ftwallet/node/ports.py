@@ -67,6 +67,9 @@ class Partner(Protocol):
     def open_stream(self) -> SessionStream:
         """Begin a stream; call it when the backup serves."""
 
+    async def reconnect(self) -> None:
+        """Give up the connection, with what runs on it, and take a new one for what comes."""
+
     async def close(self) -> None:
         """Close everything that runs to it."""
 

@@ -148,6 +148,9 @@ class _NoPartner:
     def open_stream(self) -> SessionStream:
         raise NotImplementedError("a backup that never serves is never connected to")
 
+    async def reconnect(self) -> None:
+        return
+
     async def close(self) -> None:
         return
 

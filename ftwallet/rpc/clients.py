@@ -78,8 +78,7 @@ class PrimaryWalletClient:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = open_channel(address)
-        self._stub = wallet_pb2_grpc.WalletBackupStub(self._channel)
+        self._open()
 
     async def is_serving(self, timeout_s: float) -> bool:
         """Whether the backup's health says SERVING within `timeout_s` seconds."""
@@ -89,9 +88,18 @@ class PrimaryWalletClient:
         """Begin a stream; call it when the backup serves."""
         return ReplicationStream(self._stub)
 
+    async def reconnect(self) -> None:
+        """Take a new connection: one whose peer vanished without a word would swallow every question for ever."""
+        await self._channel.close()  # first: gRPC would give its connection to a new channel to the same address
+        self._open()
+
     async def close(self) -> None:
         """Close the channel and what runs on it."""
         await self._channel.close()
+
+    def _open(self) -> None:
+        self._channel = open_channel(self.address)
+        self._stub = wallet_pb2_grpc.WalletBackupStub(self._channel)
 
 
 class WitnessClient:

@@ -78,6 +78,14 @@ def test_N3_one_direction_is_held_and_there_are_never_two_writers(
     cluster.wait_paired()
 
 
+def test_N4_a_connection_that_vanished_without_a_word_is_ended(client: Client, cluster: Supervised, link: Link) -> None:
+    """New connections are as good as ever; so they are paired again only once the lost one has been given up."""
+    link.lose()
+    _alone(client, cluster)
+    cluster.wait_paired()
+    assert client.deposit().durability == "replicated"
+
+
 def test_N6_a_link_of_a_few_bytes_a_second_keeps_queues_bounded_and_ends_in_solo(
     client: Client, cluster: Supervised, link: Link
 ) -> None:

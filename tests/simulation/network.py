@@ -260,6 +260,9 @@ class SimPartner:
         peer = self._world.partner(self._node)
         return ReplicationStream(_Stub(lambda: self._world.network.open_stream(self._node, peer)))  # type: ignore[arg-type]
 
+    async def reconnect(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
