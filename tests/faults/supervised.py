@@ -141,6 +141,12 @@ class Supervised(Pair):
             self.start_supervisor()
         self.wait_paired()
 
+    def lead_over_the_link(self) -> None:
+        """Have a primary that was started as one: a backup that was promoted does without the link."""
+        if "primary" not in psutil.Process(self.primary.pid).cmdline():
+            self.stop()
+            self.start_both()
+
     def kill_supervisor(self) -> None:
         """SIGKILL, and wait until neither it nor a node of it is left."""
         assert self.supervisor is not None

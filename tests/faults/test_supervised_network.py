@@ -22,12 +22,9 @@ running = partial(running_supervised, link=True)
 
 @pytest.fixture
 def cluster(client: Client) -> Supervised:
-    """A cluster whose primary reaches its backup over the link; a backup that was promoted does without."""
+    """A cluster whose primary reaches its backup over the link."""
     assert isinstance(client.pair, Supervised)
-    client.deposit()
-    if client.pair.leads != "a":
-        client.pair.primary.kill()
-        client.pair.wait_paired()
+    client.pair.lead_over_the_link()
     assert client.deposit().durability == "replicated"
     return client.pair
 
