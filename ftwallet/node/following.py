@@ -227,8 +227,8 @@ class Following:
         await self._disk.append_all(blocks)
         self._injector.reached(Stage.PENDING, ids, first_lsn)
         for block, content in zip(blocks, operations, strict=True):
+            self.core.appended(block)  # first: a checkpoint taken at this block has its history from the core
             self._execute_operations(block, content)
-            self.core.appended(block)
         self._injector.reached(Stage.EXECUTED, ids, first_lsn)
         self._unacked_ids = ids
         return self.core.executed(session)

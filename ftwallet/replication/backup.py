@@ -171,7 +171,7 @@ class Backup:
         ]
 
     def appended(self, block: LoggedBlock) -> None:
-        """A block of AppendBlocks is durable and executed."""
+        """A block of AppendBlocks is durable; the shell executes it before anything else happens."""
         self.durable_lsn = block.last_lsn
         kept = self.history[:-1] if self.history and self.history[-1].epoch == block.epoch else self.history
         self.history = (*kept, EpochEnd(block.epoch, block.last_lsn))

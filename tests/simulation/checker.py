@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.ledger.outcomes import OutcomeCode, Status
@@ -44,7 +46,11 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
             world.fail(f"durable: {call.transaction_id} was answered and is not on node {name}")
         elif (found.lsn, found.code, found.new_balance) != (told.lsn, told.code, told.new_balance):
             world.fail(f"one answer: {call.transaction_id} was told {told}, and node {name} has {found}")
+    for transaction_id in sorted(set().union(*world.cut_ids.values())):
+        if ledger.find(transaction_id) is None:
+            world.fail(f"rolled back: {transaction_id} was cut from a log, and node {name} knows nothing of it")
     check_log(world, name, node, history)
+    check_checkpoints(world, name, node)
 
 
 def check_log(world: World, name: str, node: PrimaryNode | BackupNode, history: History) -> None:
@@ -69,6 +75,15 @@ def check_log(world: World, name: str, node: PrimaryNode | BackupNode, history: 
             replayed.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
         if (replayed.applied_lsn, replayed.digest) != (node.ledger.applied_lsn, node.ledger.digest):
             world.fail(f"replay: node {name} at lsn {node.ledger.applied_lsn} is not what its log says")
+
+
+def check_checkpoints(world: World, name: str, node: PrimaryNode | BackupNode) -> None:
+    """A log may begin after each of them, so each ends its history where it stands."""
+    for path in list_files(node._disk.journal.directory.parent / "checkpoints"):
+        with contextlib.suppress(DamagedCheckpoint):  # bits were flipped in some
+            meta, _ = load_file(path)
+            if tuple(meta.history[-1]) != (meta.epoch, meta.lsn):
+                world.fail(f"log: node {name} has a checkpoint at lsn {meta.lsn} with the history {meta.history}")
 
 
 def check_balances(world: World, history: History) -> None:

@@ -60,6 +60,8 @@ class Clients:
         self.stopping = False
         self.running = 0
         self._sent = 0
+        self._sent_answers: set[str] = set()
+        world.on_counted = self._check_holds_all
 
     def begin(self, count: int, pace_s: float) -> None:
         for number in range(count):
@@ -235,7 +237,14 @@ class Clients:
                 )
         if world.identity_epoch(node) < told.epoch:
             world.fail(f"epochs: node {node} answers in epoch {told.epoch}, and its disk knows an older one")
+        self._sent_answers.add(told.transaction_id)
         world.say(node, f"answers {told.transaction_id}: lsn {told.lsn}, {OutcomeCode(told.code).name}")
+
+    def _check_holds_all(self, node: SimNode) -> None:
+        """Whoever joins the in-sync set, or leads, has synced all that was ever answered."""
+        for transaction_id in sorted(self._sent_answers):
+            if not node.disk.holds(transaction_id.encode()):
+                self.world.fail(f"durable: node {node.name} joins or leads, and has not synced {transaction_id}")
 
     def _told(self, call: Call, told: Transaction, node: str, epoch: int) -> None:
         leader = self.history.leaders.setdefault(epoch, node)

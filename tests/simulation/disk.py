@@ -47,11 +47,13 @@ class SimDisk:
         self.random = random
         self.free = PLENTY
         self.crash_after: int | None = None  # operations until the process is killed in the middle of one
+        self.crash_keeps_power = False  # then the kernel has, and shows, what was written and never synced
         self.fail_after: int | None = None  # operations until one fails with EIO, once
         self.on_crash = lambda: None
         self.done = 0
         self._shadow = shadow  # a second link to every file, so that no inode number is used twice
         self._synced: dict[int, bytes] = {}
+        self._dropped: dict[int, set[int]] = {}  # sectors that the page cache has and a failed sync has lost
         self._names: dict[Path, Names] = {}
         self._changes: dict[Path, list[Change]] = {}
         shadow.mkdir(parents=True, exist_ok=True)
@@ -115,16 +117,20 @@ class SimDisk:
 
     def holds(self, needle: bytes) -> bool:
         """Whether something synced, under a synced name, contains these bytes: the log or a checkpoint."""
-        for directory in (self.root / "journal", self.root / "checkpoints"):
-            for inode in self._names.get(directory, {}).values():
-                if needle in self._synced.get(inode, b""):
-                    return True
-        return False
+        return any(self._has(self.root / name, needle) for name in ("journal", "checkpoints"))
+
+    def keeps_copy(self, needle: bytes) -> bool:
+        """Whether something synced in quarantine contains these bytes."""
+        return any(self._has(path, needle) for path in (self.root / "quarantine").glob("*"))
+
+    def _has(self, directory: Path, needle: bytes) -> bool:
+        return any(needle in self._synced.get(inode, b"") for inode in self._names.get(directory, {}).values())
 
     # ---- What survives
 
     def _take_as_synced(self) -> None:
         self._synced.clear()
+        self._dropped.clear()
         self._names.clear()
         self._changes.clear()
         for directory in [self.root, *(path for path in self.root.rglob("*") if path.is_dir())]:
@@ -178,7 +184,7 @@ class SimDisk:
 
     # ---- Operations
 
-    def _step(self, name: str) -> None:
+    def _step(self, name: str, fd: int = -1) -> None:
         if PROCESS.get().dead:
             raise Killed
         self.done += 1
@@ -194,6 +200,8 @@ class SimDisk:
             self.fail_after -= 1
             if self.fail_after < 0:
                 self.fail_after = None
+                if name == "fdatasync":
+                    self._drop(fd)
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         if self.free <= 0 and name in ("write_all", "create_file"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -212,16 +220,46 @@ class SimDisk:
     def write_all(self, fd: int, data: bytes, offset: int) -> None:
         self._step("write_all")
         _real["write_all"](fd, data, offset)
+        lost = self._dropped.get(os.fstat(fd).st_ino)
+        if lost:  # written again, it is to be synced again
+            lost.difference_update(range(offset // SECTOR, (offset + len(data)) // SECTOR + 1))
 
     def fdatasync(self, fd: int) -> None:
-        self._step("fdatasync")
         inode = os.fstat(fd).st_ino
-        link = self._shadow / str(inode)
-        if not link.exists():  # a file that was opened for writing without `create_file`: its name is not synced
+        self._know(fd, inode)
+        self._step("fdatasync", fd)
+        self._synced[inode] = self._synced_now(inode)
+
+    def drop_cache(self, fd: int) -> None:
+        """Where a sync has failed the page cache may show what the disk never got."""
+        inode = os.fstat(fd).st_ino
+        if self._dropped.pop(inode, None):
+            (self._shadow / str(inode)).write_bytes(self._synced.get(inode, b""))
+
+    def _know(self, fd: int, inode: int) -> None:
+        """A file that was opened for writing without `create_file`: its name is not synced."""
+        if not (self._shadow / str(inode)).exists():
             path = Path(os.readlink(f"/proc/self/fd/{fd}"))
             self._watch(path)
             self._change(path.parent, None, path.name, inode)
-        self._synced[inode] = link.read_bytes()
+
+    def _synced_now(self, inode: int) -> bytes:
+        """All of the file, but for the sectors that a failed sync has left for clean, and nobody wrote since."""
+        on_disk = bytearray((self._shadow / str(inode)).read_bytes())
+        synced = self._synced.get(inode, b"").ljust(len(on_disk), b"\0")
+        for sector in self._dropped.get(inode, ()):
+            place = slice(sector * SECTOR, (sector + 1) * SECTOR)
+            on_disk[place] = synced[place][: len(on_disk[place])]
+        return bytes(on_disk)
+
+    def _drop(self, fd: int) -> None:
+        """A sync fails: the kernel takes the pages for clean all the same, though the disk never got them."""
+        inode = os.fstat(fd).st_ino
+        seen = (self._shadow / str(inode)).read_bytes()
+        synced = self._synced.get(inode, b"").ljust(len(seen), b"\0")
+        sectors = range(0, len(seen), SECTOR)
+        dropped = {at // SECTOR for at in sectors if seen[at : at + SECTOR] != synced[at : at + SECTOR]}
+        self._dropped.setdefault(inode, set()).update(dropped)
 
     def fsync_directory(self, path: Path) -> None:
         self._step("fsync_directory")
@@ -251,6 +289,8 @@ class SimDisk:
     def truncate(self, fd: int, length: int) -> None:
         self._step("truncate")
         _real["truncate"](fd, length)
+        lost = self._dropped.get(os.fstat(fd).st_ino, set())
+        lost.difference_update({sector for sector in lost if sector * SECTOR >= length})
 
     def remove(self, path: Path) -> None:
         self._step("remove")
@@ -326,7 +366,13 @@ def disks_in_place(disks: Sequence[SimDisk | RecordDisk]) -> Iterator[None]:
 
     for name in OPERATIONS:
         setattr(platform, name, routed(name))
-    platform.free_bytes, platform.drop_cache = free_bytes, lambda fd: None
+
+    def drop_cache(fd: int) -> None:
+        disk = disk_of(fd)
+        if disk is not None:
+            disk.drop_cache(fd)
+
+    platform.free_bytes, platform.drop_cache = free_bytes, drop_cache
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
 from ftwallet.replication.states import BackupState, PrimaryState
+from tests.simulation.network import WORLD_CONTEXT
 from tests.simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ KINDS = {
     "switchover": 4,
     "at-state": 10,
     "resync": 3,
+    "kill-op": 4,
+    "wipe-unseen": 1,
+    "flip-unseen": 1,
+    "copy-unseen": 2,
 }
 
 STAGES = {"primary": PRIMARY_STAGES, "backup": BACKUP_STAGES}
@@ -83,12 +88,12 @@ ACTIONS = (
 )
 
 
-def make(seed: int) -> Plan:
-    """The plan of a seed. Each has its own taste, so that rare orders of events occur."""
+def make(seed: int, only: tuple[str, ...] = ()) -> Plan:
+    """The plan of a seed. Each has its own taste, so that rare orders of events occur; or `only` these kinds."""
     random = Random(f"{seed} plan")
     kinds = {kind: weight * random.choice((0.0, 0.3, 1.0, 1.0, 4.0)) for kind, weight in KINDS.items()}
-    if not any(kinds.values()):
-        kinds = dict(KINDS)
+    if only or not any(kinds.values()):
+        kinds = {kind: weight for kind, weight in KINDS.items() if not only or kind in only}
     seconds = random.uniform(6.0, 18.0)
     faults = []
     at = random.uniform(0.2, 1.5)
@@ -111,6 +116,8 @@ def _fault(random: Random, at: float, kind: str) -> Fault:
             return Fault(at, kind, target, random.choice(MOMENTS), _word(random, STATES))
         case "resync":
             return Fault(at, kind, "backup", random.choice(MOMENTS), _word(random, STATES_OF_A_RESYNC))
+        case "wipe-unseen" | "flip-unseen" | "copy-unseen":
+            target = "backup"
         case "cut-one-way" | "clog":
             return Fault(at, kind, random.choice(("a", "b")), number=random.uniform(0.2, 6.0))
     return Fault(at, kind, target, number=_number(random, kind))
@@ -118,7 +125,7 @@ def _fault(random: Random, at: float, kind: str) -> Fault:
 
 def _number(random: Random, kind: str) -> float:
     match kind:
-        case "crash-op" | "eio":
+        case "crash-op" | "kill-op" | "eio":
             return random.randrange(12)
         case "record-fails" | "record-crash":
             return random.randrange(6)
@@ -128,7 +135,7 @@ def _number(random: Random, kind: str) -> float:
             return random.choice((0.5, 2.0, 5.0))
         case "clock":
             return random.choice((-86_400.0, 86_400.0, -1.0))
-        case "old-copy":
+        case "old-copy" | "copy-unseen":
             return random.uniform(0.5, 4.0)
     return 0.0
 
@@ -185,8 +192,8 @@ def apply(world: World, fault: Fault) -> None:  # noqa: C901, PLR0915  (one case
             flip_part(world, node)
         case "stage":
             world.arm(node, fault.word)
-        case "crash-op":
-            node.disk.crash_after = int(fault.number)
+        case "crash-op" | "kill-op":
+            node.disk.crash_after, node.disk.crash_keeps_power = int(fault.number), fault.kind == "kill-op"
         case "eio":
             node.disk.fail_after = int(fault.number)
         case "pause":
@@ -216,14 +223,17 @@ def apply(world: World, fault: Fault) -> None:  # noqa: C901, PLR0915  (one case
             network.later(fault.number, _make_room, node)
         case "clock":
             node.clock_us += int(fault.number * 1e6)
-        case "wipe" | "flip":
+        case "wipe" | "flip" | "wipe-unseen" | "flip-unseen":
             if may_lose(world, node):
-                spoil(world, node, fault.kind)
+                how, _, secretly = fault.kind.partition("-")
+                spoil(world, node, how)
+                if secretly:
+                    unseen(world, node)
         case "flip-checkpoint":
             if node.disk.has_whole_log():  # else the log is nothing without it
                 node.disk.flip("checkpoints/*.checkpoint")
-        case "old-copy":
-            take_copy(world, node, fault.number)
+        case "old-copy" | "copy-unseen":
+            take_copy(world, node, fault.number, seen=fault.kind == "old-copy")
 
 
 def at_state(world: World, node: SimNode, fault: Fault) -> None:
@@ -246,6 +256,20 @@ def flip_part(world: World, node: SimNode, tries: int = 40) -> None:
         world.network.later(0.0005, flip_part, world, node, tries - 1)
 
 
+def unseen(world: World, backup: SimNode) -> None:
+    """The primary cannot tell the witness that it goes on alone, and is killed when its backup is up again."""
+    primary = world.partner(backup)
+    if world.register.primary != primary.name:
+        return
+    world.network.cut(primary.name, "supervisor", 6.0)
+    WORLD_CONTEXT.run(world.loop.create_task, _kill_when_up(world, primary, backup))
+
+
+async def _kill_when_up(world: World, primary: SimNode, backup: SimNode) -> None:
+    if await world.until(lambda: backup.is_up, 4.0) and world.register.primary == primary.name:
+        world.kill(primary, why="is killed before it could tell the witness of its backup")
+
+
 def _make_room(node: SimNode) -> None:
     node.disk.free = 1 << 40
 
@@ -266,11 +290,12 @@ def spoil(world: World, node: SimNode, how: str) -> None:
     world.spoilt.add(node.name)
     if how == "wipe":
         node.disk.wipe()
+        world.cut_ids[node.name].clear()  # what it had not reported yet it has forgotten
     else:
         node.disk.flip("journal/*.journal")
 
 
-def take_copy(world: World, node: SimNode, seconds: float) -> None:
+def take_copy(world: World, node: SimNode, seconds: float, *, seen: bool) -> None:
     """Copy a directory now, and put the copy back some starts later."""
     copy = world.root / f"copy-{world.loop.time():.4f}-{node.name}"
     node.disk.copy_to(copy)
@@ -283,5 +308,8 @@ def take_copy(world: World, node: SimNode, seconds: float) -> None:
             world.kill(node, why="is killed, and an old copy of its directory put back")
             world.spoilt.add(node.name)
             node.disk.put_back(copy)
+            world.cut_ids[node.name].clear()
+            if not seen:
+                unseen(world, node)
 
     world.network.later(seconds, put_back)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftwallet.errors import DiskFault, Refused
 from ftwallet.node.primary import PrimaryNode
-from ftwallet.replication.register import Decision, Proposal, Register
+from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.mapping import register_to_wire
 from ftwallet.rpc.v1.control_pb2 import GoOnRequest, PassOnRequest, ResignRequest
 from ftwallet.supervisor.policy import Death, GiveUp, Limits, after_death
@@ -137,6 +137,8 @@ class Supervisor:
     def propose(self, proposal: Proposal) -> Decision:
         decision = self.witness.propose(proposal)
         self._decided(decision)
+        if decision.granted and proposal.kind is ProposalKind.GROW:
+            self.world.on_counted(self.world.nodes[proposal.peer])
         verdict = "grants" if decision.granted else "refuses"
         self.world.say("witness", f"{verdict} {proposal.node} {proposal.kind}: {_words(decision.register)}")
         return decision
@@ -192,6 +194,7 @@ class Supervisor:
                     self.register = decision.register  # it may stand all the same
                 return
             self._decided(decision)
+            world.on_counted(heir)
             world.say("witness", f"grants {proposal.node} promote: {_words(decision.register)}")
             dead.given_up = ""
             if dead.start_at is None:

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,8 +28,12 @@ from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
+from ftwallet.journal import Block, Journal
 from ftwallet.journal.identity import Identity
+from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.node import disk as node_disk
+from ftwallet.node import primary as node_primary
+from ftwallet.node import receiving
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.control import NodeControlServicer
 from ftwallet.node.outage import Outage
@@ -47,6 +52,7 @@ from tests.simulation.network import Network, SimPorts
 from tests.simulation.supervisor import SimWitness, Supervisor
 
 NODES = ("a", "b")
+SLICE_BYTES = 1024
 EPOCH_US = 1_700_000_000_000_000
 _SILENT_S = 1.0
 
@@ -136,6 +142,8 @@ class World:
         self.witness_silent_until = 0.0
         self.answers_lost_until = 0.0
         self.spoilt: set[str] = set()  # nodes whose disk was taken, until the pair is paired again
+        self.on_counted: Callable[[SimNode], None] = lambda node: None  # it has just become one that must hold all
+        self.cut_ids: dict[str, set[str]] = {name: set() for name in NODES}  # of what was cut from its log
 
     # ---- Time and what goes by it
 
@@ -205,7 +213,7 @@ class World:
         node.role, node.start_at, node.paused_at = role, None, None
         node.outage = Outage(lambda: self._end_at_once(node, process))
         node.injector = Injector(self.config.node_dir(node.name), strike=lambda _: self._strike(node, node.armed_stage))
-        node.disk.on_crash = lambda: self.kill(node, power=True, why="loses power in the middle of a disk operation")
+        node.disk.on_crash = lambda: self._crash(node)
         node.control = None
         context = process.context.copy()
         self.loop.create_task(self._live(node, process, role), context=context)
@@ -256,6 +264,10 @@ class World:
         self.coverage[f"stage: {role} {stage}"] += 1
         self.kill(node, power=False, why="is killed at the armed stage")
         raise Killed
+
+    def _crash(self, node: SimNode) -> None:
+        power = not node.disk.crash_keeps_power
+        self.kill(node, power=power, why="is killed in the middle of a disk operation")
 
     def kill(self, node: SimNode, *, power: bool = False, why: str = "is killed") -> None:
         """SIGKILL; with `power` what was not synced may be lost."""
@@ -369,6 +381,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
     root = Path(tempfile.mkdtemp(prefix="ftwallet-simulation-", dir=base))
     kept = {name: getattr(time, name) for name in ("monotonic", "time_ns", "time", "gmtime")}
     token_hex, executor = secrets.token_hex, node_disk.ThreadPoolExecutor
+    slices, limits, cut = receiving.SLICE_BYTES, node_primary.Limits, Journal.cut
     moves = (primary_core.check_primary_move, backup_core.check_backup_move)
     tokens = Random(f"{seed} tokens")
     was_collecting = gc.isenabled()
@@ -390,6 +403,10 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
             )
             primary_core.check_primary_move = _counted(world, "primary", moves[0])
             backup_core.check_backup_move = _counted(world, "backup", moves[1])
+            # A state sync takes many messages, as it does with millions of accounts.
+            receiving.SLICE_BYTES = SLICE_BYTES
+            node_primary.Limits = partial(limits, slice_bytes=SLICE_BYTES)  # type: ignore[misc, assignment]
+            Journal.cut = _copied(world, cut)  # type: ignore[method-assign, assignment]
             structlog.configure(processors=[_into_trace(world)], cache_logger_on_first_use=False)
             yield world
     finally:
@@ -397,6 +414,8 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
             setattr(time, name, real)
         primary_core.check_primary_move, backup_core.check_backup_move = moves
         secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
+        receiving.SLICE_BYTES, node_primary.Limits = slices, limits  # type: ignore[misc]
+        Journal.cut = cut  # type: ignore[method-assign]
         if world is not None:
             world.dispose()
         structlog.reset_defaults()
@@ -412,6 +431,22 @@ def _counted(world: World, role: str, check: Callable[[Any, Any], None]) -> Call
         node = world.nodes.get(PROCESS.get().name)
         for act in node.at_state.pop(str(after), ()) if node else ():
             world.network.later(0.0, act)
+
+    return checked
+
+
+def _copied(world: World, cut: Callable[..., list[Block]]) -> Callable[..., list[Block]]:
+    """Look at every cut: a copy of each block must be on the disk, and what it asked must be on record in the end."""
+
+    def checked(journal: Journal, lsn: int, why: str) -> list[Block]:
+        blocks = cut(journal, lsn, why)
+        node = world.nodes[journal.directory.parent.name]
+        for block in blocks:
+            asked = [one for one in decode_operations(block.payload) if one.kind in (Kind.DEPOSIT, Kind.WITHDRAW)]
+            world.cut_ids[node.name].update(one.transaction_id for one in asked)
+            if not node.disk.keeps_copy(block.raw):
+                world.fail(f"copy: node {node.name} has cut lsn {block.first_lsn} and kept no copy that is synced")
+        return blocks
 
     return checked
 
