@@ -16,7 +16,7 @@ from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.imports import imported_outcome
 from ftwallet.ledger.operations import Kind, Operation, rolled_back_kind
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
-from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, unpack
+from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, time_us, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
 from ftwallet.ledger.state import WORLD_NUMBER, MemoryState, Standing, State
 
@@ -222,6 +222,10 @@ class Ledger:
     def transactions(self) -> Iterator[Transaction]:
         """Every transaction remembered at this call, in order of the first appearance of their ids."""
         return (self._transaction(*pair) for pair in dict(self._transactions).items())
+
+    def newest_time_us(self) -> int:
+        """The newest time of a remembered transaction, microseconds since 1970 UTC; takes as long as they are many."""
+        return max(map(time_us, self._transactions.values()), default=0)
 
     def _transaction(self, transaction_id: str, packed: bytes) -> Transaction:
         known = unpack(packed)

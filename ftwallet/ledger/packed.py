@@ -21,6 +21,8 @@ _HUGE: Final = Struct("<BBBIQQQQQQQ")
 _SMALL_FORM, _WIDE_FORM, _HUGE_FORM = 0, 1, 2
 _NO_FIGURE: Final = 0x80
 _CODE_AT: Final = 2
+_TIME: Final = Struct("<Q")
+_SMALL_TIME_AT, _WIDE_TIME_AT = 13, 23
 _LOW: Final = 2**64 - 1
 _ROLLED_BACK: Final = int(OutcomeCode.ROLLED_BACK)
 
@@ -84,6 +86,13 @@ def _unpack(packed: bytes) -> Packed:
     _, kind, code, number, lsn, epoch, time_us = head
     known = None if packed[0] & _NO_FIGURE else figure
     return Packed(kind, code, number, lsn, epoch, time_us, amount, known)
+
+
+def time_us(packed: bytes) -> int:
+    """When a packed transaction was made, without taking the rest of it apart."""
+    return int(
+        _TIME.unpack_from(packed, _SMALL_TIME_AT if packed[0] & ~_NO_FIGURE == _SMALL_FORM else _WIDE_TIME_AT)[0]
+    )
 
 
 def is_rolled_back(packed: bytes) -> bool:

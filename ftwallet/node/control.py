@@ -56,7 +56,7 @@ class NodeControlServicer(control_pb2_grpc.NodeControlServicer):
         self.node = None
         try:
             self.node = await self._seat.promote(node, register)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # half a change of role is none
             self._outage.failed(error)
             raise
         return control_pb2.PromoteReply(promoted=True)

@@ -54,6 +54,7 @@ class PrimaryNode:
         injector: Injector,
         outage: Outage,
         ports: PrimaryPorts,
+        newest_time_us: int,
     ) -> None:
         self.ledger: Ledger = storage.ledger
         self._config = config
@@ -63,7 +64,7 @@ class PrimaryNode:
         self._resigned = False
         self._rest_follows = False  # REST is to be served as soon as the wallet is open
         self._disk = Disk(storage.journal, storage.identity, storage.background)
-        self._service = self._new_service(storage, injector)
+        self._service = self._new_service(storage, injector, newest_time_us)
         self._core = _new_core(config, storage, register)
         self._checkpointer = Checkpointer(
             config.node_dir(storage.identity.node) / "checkpoints",
@@ -80,7 +81,7 @@ class PrimaryNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger()
 
-    def _new_service(self, storage: Storage, injector: Injector) -> PrimaryWalletService:
+    def _new_service(self, storage: Storage, injector: Injector, newest_time_us: int) -> PrimaryWalletService:
         config = self._config
         settings = Settings(
             rules=Rules(config.currency_exponent, config.max_amount, config.max_balance),
@@ -98,7 +99,7 @@ class PrimaryNode:
             injector,
             settings,
             self._applied,
-            storage.newest_time_us(),
+            newest_time_us,
         )
 
     # ---- Life
@@ -168,9 +169,14 @@ class PrimaryNode:
         if self._core.state is not PrimaryState.PAIRED or not self._service.ready:
             return f"this primary is {self._core.state}: {self._core.reason}"
         self._resigned = True
-        await self._ports.hold()
-        self._service.stop()
-        if not await self._service.drained(self._config.ack_timeout_s) or self._core.state is not PrimaryState.PAIRED:
+        try:
+            await self._ports.hold()
+            self._service.stop()
+            finished = await self._service.drained(self._config.ack_timeout_s)
+        except BaseException:  # nobody waits for the answer any more, so nobody will say how it goes on
+            self.go_on()
+            raise
+        if not finished or self._core.state is not PrimaryState.PAIRED:
             self.go_on()
             return "what was under way could not be finished on both nodes in time"
         self._lead.idle_mark()

@@ -60,7 +60,7 @@ class Seat:
         self._injector.disarm()  # an armed crash belongs to the role that it was armed in
         storage = await node.hand_over()
         await asyncio.to_thread(storage.identity.record_epoch, register.epoch)
-        primary = self._new_primary(storage, register)
+        primary = await self._new_primary(storage, register)
         await primary.take_over()
         return primary
 
@@ -69,13 +69,15 @@ class Seat:
         register = await announce_start(self._witness, ProposalKind.START, storage.identity)
         # The new epoch is durable here before anything is done in it, so that an older record is recognised later.
         await asyncio.to_thread(storage.identity.record_epoch, register.epoch)
-        node = self._new_primary(storage, register)
+        node = await self._new_primary(storage, register)
         await node.start()
         return node
 
-    def _new_primary(self, storage: Storage, register: Register) -> PrimaryNode:
+    async def _new_primary(self, storage: Storage, register: Register) -> PrimaryNode:
+        newest_time_us = await asyncio.to_thread(storage.newest_time_us)
         ports, config = self._ports.primary(), self._start.config
-        return PrimaryNode(config, storage, register, self._witness, self._injector, self._outage, ports)
+        witness, injector, outage = self._witness, self._injector, self._outage
+        return PrimaryNode(config, storage, register, witness, injector, outage, ports, newest_time_us)
 
 
 def _open_primary_storage(start: Start) -> Storage:

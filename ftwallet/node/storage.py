@@ -37,10 +37,13 @@ class Storage(NamedTuple):
     background: ThreadPoolExecutor | None = None
 
     def newest_time_us(self) -> int:
-        """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it."""
+        """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it.
+
+        Not for the event loop: where a log begins after a checkpoint, all that is remembered may have to be looked at.
+        """
         journal = self.journal
-        if journal.durable_lsn < journal.first_lsn:  # the state's own times, where a log begins after a checkpoint
-            return max((one.time_us for one in self.ledger.transactions()), default=0)
+        if journal.durable_lsn < journal.first_lsn:
+            return self.ledger.newest_time_us()
         newest = journal.read(journal.durable_lsn, 1)
         return max(one.time_us for block in newest for one in decode_operations(block.payload))
 

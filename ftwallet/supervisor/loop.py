@@ -38,7 +38,7 @@ from ftwallet.supervisor.promotion import (
 )
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
 from ftwallet.supervisor.service import Service
-from ftwallet.supervisor.slots import DeathNote, Phase, Slot
+from ftwallet.supervisor.slots import DeathNote, Phase, Run, Slot
 from ftwallet.supervisor.stand_in import StandIn
 from ftwallet.supervisor.standing import Standing
 from ftwallet.witness.file import FileWitness
@@ -355,7 +355,8 @@ class Supervisor:
 
     async def switch_over(self) -> Failover:
         """Have the backup lead and the primary start again as backup. Raises Refused when the roles stay."""
-        return await (await self.ask(self._begin_switchover))
+        # Whoever asked for it may go away; what is begun is finished all the same.
+        return await asyncio.shield(await self.ask(self._begin_switchover))
 
     def _begin_switchover(self) -> asyncio.Task[Failover]:
         old, heir = self.primary, self.backup
@@ -376,20 +377,8 @@ class Supervisor:
         began, at, leading, run = time.monotonic(), rfc3339(datetime.now(UTC)), old.run, heir.run
         if leading is None or run is None:
             raise Refused("the roles stay as they are: a node has just died")
-        reason = await have_resign(leading)
-        if reason:
-            await have_go_on(leading)
-            raise Refused(f"the roles stay as they are: node {old.node} did not resign: {reason}")
-        proposal, decision, problem = await record(self._witness, heir, self.register)
-        if decision is None:
-            # Who leads is not known, so nobody may: the record is damaged or the disk is, and an operator is needed.
-            await self.ask(lambda: self.fleet.signal(old, signal.SIGKILL, DeathNote.NOT_RESIGNED))
-            raise Refused(f"the witness could not record the switchover: {problem}")
-        self.decided(proposal, decision)
-        if decision.register.primary == old.node:
-            await have_go_on(leading)
-            raise Refused(f"the roles stay as they are: {decision.reason}")
-        status, problem = await tell(run, decision.register)
+        register = await self._have_resigned(old, leading, heir)
+        status, problem = await tell(run, register)
         self.last_failover = self._unserved = done = Failover(at, old.node, heir.node, "switchover")
         if status is None:
             self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
@@ -399,8 +388,31 @@ class Supervisor:
             gap_ms = round((time.monotonic() - began) * 1000, 1)  # not only from the record on: requests waited longer
             done = self._served_after(done, gap_ms)
         await have_pass_on(leading)
-        await self.ask(lambda: self.fleet.terminate(old, time.monotonic(), start_again=True))
-        return done
+        return done  # the old primary is none any more: `_advance` has it start again as backup
+
+    async def _have_resigned(self, old: Slot, leading: Run, heir: Slot) -> Register:
+        """Have the primary resign and the witness record its heir. Raises Refused; the primary goes on then."""
+        reason = await have_resign(leading)
+        if reason:
+            reason = f"node {old.node} did not resign: {reason}"
+        else:
+            proposal, decision, problem = await record(self._witness, heir, self.register)
+            if decision is not None:
+                self.decided(proposal, decision)
+                if decision.register.primary == heir.node:
+                    return decision.register
+            reason = problem if decision is None else decision.reason
+        if self.register.primary != old.node or not await have_go_on(leading):
+            # Resigned it may be, for ever: its next start, or its heir, leads as the record says.
+            await self.ask(lambda: self.fleet.signal(old, signal.SIGKILL, DeathNote.NOT_RESIGNED))
+        raise Refused(f"the roles stay as they are: {reason}")
+
+    def _end_primary_that_was_replaced(self, now: float) -> None:
+        """After a switchover, however far it came: whom the witness does not have as primary starts again as backup."""
+        slot = self.backup
+        still_leads = slot.run is not None and slot.run.role == PRIMARY and slot.phase is Phase.RUNNING
+        if still_leads and self._promoting is None and not self._stopping:
+            self.fleet.terminate(slot, now, start_again=True)
 
     def _end_heir_that_does_not_lead(self) -> None:
         """Whatever state a backup is in that the witness has as primary: its next start leads in place."""
@@ -414,6 +426,7 @@ class Supervisor:
     async def _advance(self, now: float) -> None:
         self._open_gate()
         self._end_heir_that_does_not_lead()
+        self._end_primary_that_was_replaced(now)
         self._replace_failed_primary(now)
         for slot in self.slots.values():
             self._end_hung(slot, now)

@@ -98,7 +98,7 @@ def why_not_replaced(policy: str, promoting: bool, heir: Slot, register: Registe
 
 async def record(witness: FileWitness, heir: Slot, register: Register) -> tuple[Proposal, Decision | None, str]:
     """Have the witness record the promotion; the decision is None, with a reason, when it could not be made."""
-    incarnation = register.in_sync[heir.node]
+    incarnation = register.in_sync.get(heir.node, "")  # out of the set by now, perhaps: the witness refuses then
     proposal = Proposal(ProposalKind.PROMOTE, heir.node, incarnation, register.epoch)
     try:
         return proposal, await asyncio.to_thread(witness.propose, proposal), ""
@@ -134,10 +134,13 @@ async def have_resign(run: Run) -> str:
     return "" if reply.resigned else reply.reason
 
 
-async def have_go_on(run: Run) -> None:
-    """Tell a primary that nobody else leads after all; one that does not hear it has heartbeats to miss."""
-    with contextlib.suppress(_NoAnswer):
+async def have_go_on(run: Run) -> bool:
+    """Tell a primary that nobody else leads after all; False when it does not answer."""
+    try:
         await _answer(run.control.GoOn(GoOnRequest(), timeout=_PASS_ON_DEADLINE_S))
+    except _NoAnswer:
+        return False
+    return True
 
 
 async def have_pass_on(run: Run) -> None:

@@ -66,7 +66,7 @@ class DeathNote(StrEnum):
     HUNG = "it did not answer any more"
     SLOW_START = "it did not answer in time after its start"
     KILL = "ftwallet-run kill"
-    NOT_RESIGNED = "who leads could not be recorded"
+    NOT_RESIGNED = "a switchover could not be called off"
     NOT_PROMOTED = "it could not take over"
     SLOW_STOP = "it did not end in time when asked to"
     AT_ONCE = "the supervisor was told to stop at once"

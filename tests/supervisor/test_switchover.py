@@ -11,9 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 import requests
 
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET, open_blocking_channel
+from ftwallet.rpc.v1.control_pb2 import SwitchoverRequest
+from ftwallet.rpc.v1.control_pb2_grpc import SupervisorStub
 from tests.supervisor.test_promotion import Wallet
 
 CLIENTS = 8
@@ -147,4 +151,15 @@ def test_C9_a_supervisor_that_dies_in_a_switchover_leaves_a_cluster_that_up_fini
     up = wallet.run("up", "-d")
     assert up.returncode == 0, up.stderr
     assert wallet.retried("before").headers["Idempotent-Replayed"] == "true"
+    wallet.agrees()
+
+
+@pytest.mark.parametrize("after_s", [0.005, 0.03, 0.1, 0.4])
+def test_a_switchover_whose_caller_goes_away_is_finished_all_the_same(wallet: Wallet, after_s: float) -> None:
+    assert wallet.retried("before").status_code == 200
+    with open_blocking_channel(wallet.data_dir / SUPERVISOR_SOCKET) as channel, pytest.raises(grpc.RpcError):
+        SupervisorStub(channel).Switchover(SwitchoverRequest(), timeout=after_s)
+    assert wallet.retried("after").status_code == 200
+    wallet.until(mode="paired")
+    assert sorted(wallet.roles().values()) == ["backup", "primary"]
     wallet.agrees()
