@@ -41,6 +41,7 @@ class Plan(NamedTuple):
     seconds: float
     faults: tuple[Fault, ...]
     crowd: int = 0  # clients who come at once, at some moment
+    request_timeout_s: float = 5.0  # a short one lets requests time out that have no place in the log yet
 
 
 KINDS = {
@@ -103,7 +104,7 @@ def make(seed: int, only: tuple[str, ...] = ()) -> Plan:
     policy = "promote" if random.random() < 0.75 else "restart"
     clients, pace_s = random.choice((1, 2, 4)), random.choice((0.02, 0.1, 0.4))
     crowd = random.choice((0, 0, 0, 60))
-    return Plan(seed, policy, clients, pace_s, seconds, tuple(faults[:40]), crowd)
+    return Plan(seed, policy, clients, pace_s, seconds, tuple(faults[:40]), crowd, random.choice((1.2, 2.0, 5.0)))
 
 
 def _fault(random: Random, at: float, kind: str) -> Fault:

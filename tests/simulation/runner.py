@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
 def run(todo: Plan) -> Result:
     """Play a plan: everything goes wrong, then nothing, and then everything must be well."""
-    with simulated(todo.seed, on_primary_death=todo.policy) as world:
+    with simulated(todo.seed, on_primary_death=todo.policy, request_timeout_s=todo.request_timeout_s) as world:
         clients = Clients(world)
         try:
             world.run(_play(world, clients, todo))

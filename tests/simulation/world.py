@@ -109,7 +109,7 @@ class SimNode:
 class World:
     """Built inside `simulated`; `run_until` plays it."""
 
-    def __init__(self, seed: int, root: Path, *, on_primary_death: str = "promote") -> None:
+    def __init__(self, seed: int, root: Path, *, on_primary_death: str, request_timeout_s: float) -> None:
         self.seed = seed
         self.root = root
         self.trace: list[str] = []
@@ -122,6 +122,7 @@ class World:
             segment_bytes=4096,
             checkpoint_records=25,
             state_sync_records=60,
+            request_timeout_s=request_timeout_s,
             settle_timeout_s=3.0,
             health_interval_s=2.0,
             max_batch=6,
@@ -375,7 +376,7 @@ def _reset(request: asyncio.Future[Any]) -> None:
 
 
 @contextmanager
-def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World]:
+def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s: float = 5.0) -> Iterator[World]:
     """A world in which everything that the shells take from outside is the world's."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     root = Path(tempfile.mkdtemp(prefix="ftwallet-simulation-", dir=base))
@@ -392,7 +393,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote") -> Iterator[World
         with disks_in_place(disks):
             secrets.token_hex = lambda size=16: tokens.randbytes(size).hex()  # type: ignore[assignment]
             node_disk.ThreadPoolExecutor = SimExecutor  # type: ignore[misc, assignment]
-            world = World(seed, root, on_primary_death=on_primary_death)
+            world = World(seed, root, on_primary_death=on_primary_death, request_timeout_s=request_timeout_s)
             made = world
             disks += [*(node.disk for node in world.nodes.values()), world.record_disk]
             time.monotonic = lambda: made.loop.time()
