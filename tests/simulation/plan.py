@@ -104,7 +104,8 @@ def make(seed: int, only: tuple[str, ...] = ()) -> Plan:
     policy = "promote" if random.random() < 0.75 else "restart"
     clients, pace_s = random.choice((1, 2, 4)), random.choice((0.02, 0.1, 0.4))
     crowd = random.choice((0, 0, 0, 60))
-    return Plan(seed, policy, clients, pace_s, seconds, tuple(faults[:40]), crowd, random.choice((1.2, 2.0, 5.0)))
+    request_timeout_s = 5.0 if only else random.choice((1.2, 2.0, 5.0))
+    return Plan(seed, policy, clients, pace_s, seconds, tuple(faults[:40]), crowd, request_timeout_s)
 
 
 def _fault(random: Random, at: float, kind: str) -> Fault:

@@ -41,12 +41,12 @@ class Watch:
                 continue
             self._epoch(node, running)
             self._bounds(node, running)
-            self._committed_stays(node, running)
         for stream in world.network.streams:
             if stream.open and stream.under_way > 2 * MESSAGES:
                 world.fail(f"bounds: {stream.under_way} messages are on their way, {2 * MESSAGES} are the most")
         self._one_serves()
         self._same_state()
+        self._committed_stays()
         if world.violation is None:
             world.network.later(EVERY_S, self._look)
 
@@ -79,14 +79,14 @@ class Watch:
             if size > bound:
                 self._world.fail(f"bounds: node {node.name} has {size} {what}, {bound} are the most")
 
-    def _committed_stays(self, node: SimNode, running: PrimaryNode | BackupNode) -> None:
-        ledger = running.ledger
-        if ledger.applied_lsn <= running._core.commit_lsn:
-            known = self._digests.setdefault(ledger.applied_lsn, ledger.digest)
-            if known != ledger.digest:
-                self._world.fail(
-                    f"digests: node {node.name} has another state than was seen before at lsn {ledger.applied_lsn}"
-                )
+    def _committed_stays(self) -> None:
+        for node in self._world.nodes.values():
+            running = node.node
+            if running is None or running.ledger.applied_lsn > running._core.commit_lsn:
+                continue
+            lsn, digest = running.ledger.applied_lsn, running.ledger.digest
+            if self._digests.setdefault(lsn, digest) != digest:
+                self._world.fail(f"digests: node {node.name} has another state at lsn {lsn} than was seen before")
 
     def _one_serves(self) -> None:
         serving = [node.name for node in self._world.nodes.values() if node.wallet is not None and node.wallet.ready]
