@@ -49,12 +49,12 @@ def test_two_nodes_that_serve_are_noticed() -> None:
             world.run(1.0)
 
 
-def test_nodes_that_differ_are_noticed() -> None:
+def test_nodes_in_sync_that_differ_are_noticed() -> None:
     with scene() as world:
         world.until_paired()
         world.deposit("ann", 100)
         running = world.node("backup").node
         assert running is not None
         running.ledger._standing = running.ledger._standing._replace(digest=b"another")
-        with pytest.raises(AssertionError, match="digests: node b has another state than was seen before at lsn 1"):
+        with pytest.raises(AssertionError, match="digests: the nodes are in sync and differ at lsn 1"):
             world.run(1.0)
