@@ -9,7 +9,10 @@ first everything goes wrong that the design promises to survive, then nothing do
 with equal logs. `clients.py` are the people whose money it is, and check every answer; `watch.py` looks ten times a
 second at what must hold at every moment, `checker.py` checks the end.
 `world.py` puts the shipped nodes on simulated ground: `loop.py` is an event loop whose time is a number and whose
-threads are turns, `disk.py` a disk that knows what was synced, `network.py` what lies between the nodes. Randomness
-comes from one stream for each source (disks, network, clients, faults), so that leaving out one fault leaves the others
-as they were.
+threads are turns, `disk.py` a disk that knows what was synced, `network.py` what lies between the nodes,
+`supervisor.py` who starts, promotes and witnesses. Randomness comes from one stream for each source (disks, network,
+clients, faults), so that leaving out one fault leaves the others as they were.
+
+`scene.py` drives a world by hand instead, for what is to happen at one exact moment (`test_scenes.py`), and
+`breaks.py` holds the simulation itself to account: shipped rules taken out, each of which some world must notice.
 """

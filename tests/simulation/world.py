@@ -181,19 +181,17 @@ class World:
     def backup(self) -> SimNode:
         return self.partner(self.primary)
 
+    def identity(self, name: str) -> Identity | None:
+        """Of the directory as it is now; None where there is none."""
+        try:
+            return Identity.load(self.config.node_dir(name))
+        except Refused:
+            return None
+
     def incarnation(self, name: str) -> str:
         """Of the directory as it is now, or nothing."""
-        try:
-            return Identity.load(self.config.node_dir(name)).incarnation
-        except Refused:
-            return ""
-
-    def identity_epoch(self, name: str) -> int:
-        """The newest epoch that a node's disk knows."""
-        try:
-            return Identity.load(self.config.node_dir(name)).epoch
-        except Refused:
-            return 0
+        identity = self.identity(name)
+        return identity.incarnation if identity else ""
 
     def node(self, role: str) -> SimNode:
         """By name or by role."""
