@@ -19,7 +19,7 @@ from tests.simulation.__main__ import expected_moves, run_all
 from tests.simulation.plan import Fault, Plan
 
 WORLDS = 10_000 if os.environ.get("CAMPAIGN") == "full" else 2_000
-WORLDS_A_TEST = 200
+WORLDS_A_TEST = 100
 
 
 @pytest.mark.parametrize("first", range(0, WORLDS, WORLDS_A_TEST))
