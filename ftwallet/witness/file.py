@@ -36,6 +36,7 @@ class FileWitness:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._in_question = False  # a write failed: what can be read may be gone after a loss of power
 
     @property
     def exists(self) -> bool:
@@ -64,6 +65,8 @@ class FileWitness:
             DiskFault: the record could not be written. Nothing is granted, though the new record may be there.
         """
         with self.locked():
+            if self._in_question:  # or a refusal would tell of a record that a loss of power takes back
+                self._write(self.read())
             decision = decide(self.read(), proposal)
             if decision.granted:
                 self._write(decision.register)
@@ -104,10 +107,12 @@ class FileWitness:
 
     def _write(self, register: Register) -> None:
         record = {"format_version": FORMAT_VERSION, **msgspec.structs.asdict(register)}
+        self._in_question = True
         try:
             platform.write_atomically(self._path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         except OSError as error:
             raise DiskFault(f"{self._path} could not be written: {error.strerror}") from error
+        self._in_question = False
 
 
 def missing_sentence(path: Path) -> str:

@@ -115,6 +115,25 @@ def test_the_record_is_synced_before_its_rename_and_the_directory_after(
     assert steps == ["fdatasync", "rename", "fsync_directory"]
 
 
+def test_d8_a_record_whose_write_failed_is_durable_before_anybody_is_told_of_it(
+    witness: FileWitness, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+
+    def fail_once(directory: Path) -> None:
+        monkeypatch.setattr(platform, "fsync_directory", lambda _: synced.append(path.read_bytes()))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(platform, "fsync_directory", fail_once)
+    with pytest.raises(DiskFault):
+        witness.propose(START)
+    assert witness.read().epoch == 1, "the new record can be read, and would be gone after a loss of power"
+    decision = witness.propose(START)
+    assert not decision.granted
+    assert decision.register.epoch == 1
+    assert synced == [path.read_bytes()]
+
+
 def test_d8_a_lost_record_is_refused_with_what_to_do(witness: FileWitness, path: Path) -> None:
     path.unlink()
     with pytest.raises(Refused, match=r"cluster\.json is missing; .* Put the newest copy") as caught:
