@@ -139,7 +139,7 @@ def test_I1_emptied_primary_directory_does_not_lead(client: Client, new_root: Ne
     shutil.move(pair.data_dir / "a", aside)
     node = pair.start("a")
     assert node.ends() > 0
-    assert "is not in the in-sync set" in node.said()
+    assert "it was made anew: it must not lead" in node.said()
     shutil.rmtree(pair.data_dir / "a")
     shutil.move(aside, pair.data_dir / "a")
 
