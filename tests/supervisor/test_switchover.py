@@ -19,6 +19,7 @@ from ftwallet.rpc.sockets import SUPERVISOR_SOCKET, open_blocking_channel
 from ftwallet.rpc.v1.control_pb2 import SwitchoverRequest
 from ftwallet.rpc.v1.control_pb2_grpc import SupervisorStub
 from tests.supervisor.test_promotion import Wallet
+from tests.supervisor.test_whole_life import wait_until_gone
 
 CLIENTS = 8
 
@@ -142,12 +143,14 @@ def test_O3_a_node_that_dies_in_a_switchover_costs_nothing_that_was_answered(wal
 
 def test_C9_a_supervisor_that_dies_in_a_switchover_leaves_a_cluster_that_up_finishes(wallet: Wallet) -> None:
     assert wallet.retried("before").status_code == 200
-    backup = next(node["pid"] for node in wallet.status()["nodes"] if node["node"] == "b")
-    os.kill(backup, signal.SIGSTOP)  # the primary has resigned, the witness has recorded, nobody leads
+    nodes = {node["node"]: node["pid"] for node in wallet.status()["nodes"]}
+    os.kill(nodes["b"], signal.SIGSTOP)  # the primary has resigned, the witness has recorded, nobody leads
     switching = wallet.start("switchover")
     time.sleep(0.3)
-    os.kill(wallet.status()["supervisor"]["pid"], signal.SIGKILL)
+    supervisor = wallet.status()["supervisor"]["pid"]
+    os.kill(supervisor, signal.SIGKILL)
     switching.communicate(timeout=30)
+    wait_until_gone([supervisor, *nodes.values()])
     up = wallet.run("up", "-d")
     assert up.returncode == 0, up.stderr
     assert wallet.retried("before").headers["Idempotent-Replayed"] == "true"
