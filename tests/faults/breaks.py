@@ -168,7 +168,8 @@ def run(name: str) -> Verdict:
     done = subprocess.run(
         [*command, test],
         cwd=PROJECT,
-        env=os.environ | {"CAMPAIGN": "full", BREAK_VARIABLE: name},
+        # One process runs one test: with workers, -x ends a run with another exit code than that of a failed test.
+        env=os.environ | {"CAMPAIGN": "full", BREAK_VARIABLE: name, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
