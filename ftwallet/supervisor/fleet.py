@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -28,6 +29,8 @@ from ftwallet.supervisor.slots import DeathNote, Ending, Phase, Run, Slot
 from ftwallet.witness.bootstrap import NODES
 
 _IMPATIENT_PAUSE_S = 0.03  # between heartbeats of a node that does not serve yet: clients are waiting for it
+_HURRIED_PAUSE_S = 0.005
+_HURRIED_FOR_S = 5.0
 _SAMPLES = 64
 
 Heard = Callable[[str, int, NodeStatus], None]
@@ -99,6 +102,15 @@ class Fleet:
             self._events.record("node-up", sentence, slot.node, took_s=round(took, 3))
         if before is None or before.state != status.state:
             self._state_changed(slot, status)
+
+    def hurry(self, slot: Slot) -> None:
+        """Ask a node that has just been promoted until it is ready.
+
+        Its next heartbeat may be far away, and what nobody has heard of counts as a gap.
+        """
+        if slot.run is not None:
+            slot.run.hurried_until = time.monotonic() + _HURRIED_FOR_S
+            slot.run.hurried.set()
 
     def signal(self, slot: Slot, number: int, note: DeathNote) -> bool:
         """Send a signal to a node's process; False if it has ended already."""
@@ -217,10 +229,17 @@ class Fleet:
             self._heard(slot.node, run.number, status)
 
         async with run.channel:
-            await beat(run.control, self._config.hung_after_s, lambda: self._pause_s(run), heard)
+            await beat(run.control, self._config.hung_after_s, lambda: self._pause(run), heard)
+
+    async def _pause(self, run: Run) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(run.hurried.wait(), self._pause_s(run))
+        run.hurried.clear()
 
     def _pause_s(self, run: Run) -> float:
         status, usual = run.status, self._config.heartbeat_interval_s
+        if time.monotonic() < run.hurried_until and (status is None or not status.ready):
+            return min(_HURRIED_PAUSE_S, usual)
         serves = status is not None and run.was_up and (status.ready or run.role != PRIMARY)
         return usual if serves else min(_IMPATIENT_PAUSE_S, usual)
 

@@ -7,7 +7,7 @@ A watcher that slept itself (stopped, swapped out) has no right to call a node h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -46,9 +46,12 @@ class Pulse:
 
 
 async def beat(
-    stub: NodeControlAsyncStub, deadline_s: float, pause_s: Callable[[], float], heard: Callable[[NodeStatus], None]
+    stub: NodeControlAsyncStub,
+    deadline_s: float,
+    pause: Callable[[], Awaitable[None]],
+    heard: Callable[[NodeStatus], None],
 ) -> None:
-    """Ask the node for its status for ever: `heard` gets each answer, `pause_s()` seconds lie between two questions."""
+    """Ask the node for its status for ever: `heard` gets each answer, `pause()` lies between two questions."""
     while True:
         try:
             status = await stub.GetStatus(StatusRequest(), timeout=deadline_s)
@@ -56,4 +59,4 @@ async def beat(
             await asyncio.sleep(_UNREACHABLE_PAUSE_S)
             continue
         heard(status)
-        await asyncio.sleep(pause_s())
+        await pause()

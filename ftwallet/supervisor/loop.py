@@ -49,6 +49,7 @@ _TICK_S = 0.1
 _TICKS_BETWEEN_LOOKS_AT_LOGS = 100
 _STAND_IN_AFTER_S = 1.0  # without a primary; before that clients just wait in the socket's backlog
 _PROMOTE_AGAIN_AFTER_S = 1.0
+_LEADS_WITHIN_S = 5.0  # for a new primary to be ready, so that a switchover's gap can be told
 _AT_ONCE_S = 1.0  # for killed processes to be gone
 
 
@@ -327,8 +328,13 @@ class Supervisor:
         if status is None:
             self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
             return
+        self._leads(heir, run, status)
+
+    def _leads(self, heir: Slot, run: Run, status: NodeStatus) -> None:
+        """The heir has become primary; when it is ready is to be known at once."""
         run.role = PRIMARY
         self._heard(heir.node, run.number, status)
+        self.fleet.hurry(heir)
 
     def _replace_failed_primary(self, now: float) -> None:
         """A primary that was given up while its backup did not run is replaced as soon as that does."""
@@ -379,16 +385,22 @@ class Supervisor:
             raise Refused("the roles stay as they are: a node has just died")
         register = await self._have_resigned(old, leading, heir)
         status, problem = await tell(run, register)
-        self.last_failover = self._unserved = done = Failover(at, old.node, heir.node, "switchover")
+        self.last_failover = done = Failover(at, old.node, heir.node, "switchover")
         if status is None:
+            self._unserved = done
             self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
         else:
-            run.role = PRIMARY
-            self._heard(heir.node, run.number, status)
-            gap_ms = round((time.monotonic() - began) * 1000, 1)  # not only from the record on: requests waited longer
-            done = self._served_after(done, gap_ms)
+            self._leads(heir, run, status)
+            done = await self._switched(done, began)
         await have_pass_on(leading)
         return done  # the old primary is none any more: `_advance` has it start again as backup
+
+    async def _switched(self, done: Failover, began: float) -> Failover:
+        if not await self.until(lambda: self.ready, _LEADS_WITHIN_S):
+            self._unserved = done
+            return done
+        # Not only from the record on: requests have waited longer.
+        return self._served_after(done, round((time.monotonic() - began) * 1000, 1))
 
     async def _have_resigned(self, old: Slot, leading: Run, heir: Slot) -> Register:
         """Have the primary resign and the witness record its heir. Raises Refused; the primary goes on then."""

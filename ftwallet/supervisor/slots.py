@@ -49,6 +49,8 @@ class Run:
     pulse: Pulse | None = None
     was_up: bool = False
     killed: bool = False  # SIGKILL is on its way
+    hurried_until: float = 0.0  # till then it is asked without pause whether it is ready
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)  # ends the pause that is under way
 
     def heard(self, status: NodeStatus, now: float, hung_after_s: float) -> None:
         """Take in an answer to a heartbeat."""

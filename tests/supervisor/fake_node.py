@@ -1,7 +1,8 @@
 """A node without a ledger: takes the same arguments, serves NodeControl, and misbehaves as `<node_dir>/behaviour` says.
 
 Behaviours: "exit CODE SENTENCE" ends at once; "die" serves a moment and ends before it is up; "deaf" ignores SIGTERM;
-"mute" never opens its socket; "unwilling" does not lead when it is promoted. Anything else, or no file: it serves, and
+"mute" never opens its socket; "unwilling" does not lead when it is promoted; "slow" leads then, and is ready a moment
+later. Anything else, or no file: it serves, and
 accepts on no port.
 """
 
@@ -22,11 +23,13 @@ from ftwallet.journal.identity import Identity
 from ftwallet.rpc.v1 import control_pb2, wallet_pb2
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlServicer, add_NodeControlServicer_to_server
 
+SLOW_S = 0.05
+
 
 class FakeControl(NodeControlServicer):
-    def __init__(self, node: str, role: str, up: bool, incarnation: str, leads: bool) -> None:
-        self._node, self._role, self._up = node, role, up
-        self._incarnation, self._leads = incarnation, leads
+    def __init__(self, node: str, role: str, incarnation: str, behaviour: str) -> None:
+        self._node, self._role, self._up = node, role, behaviour != "die"
+        self._incarnation, self._behaviour = incarnation, behaviour
 
     async def GetStatus(self, request, context):
         primary = self._role == "primary"
@@ -46,9 +49,12 @@ class FakeControl(NodeControlServicer):
         )
 
     async def Promote(self, request, context):
-        if not self._leads:
+        if self._behaviour == "unwilling":
             return control_pb2.PromoteReply(reason="it does not want to")
         self._role = "primary"
+        if self._behaviour == "slow":
+            self._up = False
+            asyncio.get_running_loop().call_later(SLOW_S, setattr, self, "_up", True)
         return control_pb2.PromoteReply(promoted=True)
 
     async def Arm(self, request, context):
@@ -73,8 +79,7 @@ async def live(node_dir: Path, node: str, role: str, behaviour: str) -> None:
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if behaviour == "deaf" else over.set)
     server = grpc.aio.server()
     incarnation = Identity.load(node_dir).incarnation
-    control = FakeControl(node, role, behaviour != "die", incarnation, leads=behaviour != "unwilling")
-    add_NodeControlServicer_to_server(control, server)
+    add_NodeControlServicer_to_server(FakeControl(node, role, incarnation, behaviour), server)
     if behaviour != "mute":
         socket = node_dir / "control.sock"
         socket.unlink(missing_ok=True)
