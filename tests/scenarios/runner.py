@@ -15,6 +15,10 @@ DIRECTORY = Path(__file__).parent
 DASHES = "----"
 SEED = 1
 POLICY = "policy "
+FAULTS = {
+    *("kill", "power-loss", "eio", "pause", "supervisor", "cut", "witness", "clock", "replay", "wipe", "old-copy"),
+    *("flip", "disk", "stall"),
+}
 
 
 class Block(NamedTuple):
@@ -29,6 +33,8 @@ class Seen(NamedTuple):
 
     text: str
     violation: str | None
+    steps: int
+    faults: int
 
 
 def files() -> list[Path]:
@@ -67,7 +73,8 @@ def play(text: str) -> Seen:
             pass  # `world.violation` has it
         violation = str(world.violation) if world.violation is not None else None
         stage.dispose()
-    return Seen("\n\n".join(parts) + "\n", violation)
+        faults = sum(line.split()[0] in FAULTS for block in blocks for line in block.commands)
+        return Seen("\n\n".join(parts) + "\n", violation, world.loop.steps, faults)
 
 
 def _play(stage: Stage, block: Block) -> str:

@@ -3,6 +3,7 @@
     python -m tests.simulation.breaks                       every break, until the worlds catch it
     python -m tests.simulation.breaks no-fence --seeds 500  these alone
 
+Most show in random worlds; where several things must go wrong in one order, `moments.py` has a directed one.
 Shipped code is patched in this process alone. The first word of a violation names the invariant that caught the break.
 """
 
@@ -44,27 +45,32 @@ from ftwallet.witness import file as witness_file
 from ftwallet.witness.file import FileWitness
 from tests.replication import breaks as protocol
 from tests.simulation import plan, runner, supervisor
+from tests.simulation.moments import Moment, scenario
 
 SEEDS = 400
 Patch = contextlib.AbstractContextManager[Any]
 
 
 class Break(NamedTuple):
-    """`kinds`: of faults, in whose worlds it shows soonest; without any, in all. `hint`: a seed that has caught it."""
+    """`kinds`: of faults, in whose worlds it shows soonest; without any, in all. `hint`: a seed that has caught it.
+
+    `moment`: a directed world, in the place of random ones.
+    """
 
     name: str
     rule: str
     patch: Callable[[], Patch]
     kinds: tuple[str, ...] = ()
     hint: int = 0
+    moment: Moment | None = None
 
 
 class Caught(NamedTuple):
-    """`violation` is None when no world noticed."""
+    """`violation` is None when no world noticed. `world`: the moment, or the seed."""
 
     name: str
     violation: str | None
-    seed: int = 0
+    world: str = "-"
     steps: int = 0
     faults: int = 0
 
@@ -486,9 +492,14 @@ BREAKS = (
         "keep-tail",
         "a backup keeps what the primary does not have",
         instead(Following, "_cut", _cut_nothing),
-        ("stage", "kill"),
+        moment=scenario("C2_primary_dies_at_pending"),
     ),
-    Break("gaps", "the primary skips records that the backup does not have", protocol.gaps_are_taken),
+    Break(
+        "gaps",
+        "the primary skips records that the backup does not have",
+        protocol.gaps_are_taken,
+        moment=scenario("N1_link_between_the_nodes_is_cut"),
+    ),
     Break("no-copy", "what is cut is not copied first", instead(quarantine, "keep", lambda *_: quarantine)),
     Break(
         "old-copies",
@@ -496,7 +507,12 @@ BREAKS = (
         instead(seat, "_old_copy", lambda *_: None),
         ("copy-unseen", "kill"),
     ),
-    Break("starts-uncounted", "a node does not keep the number of its start", start_not_counted),
+    Break(
+        "starts-uncounted",
+        "a node does not keep the number of its start",
+        start_not_counted,
+        moment=scenario("C2_primary_dies_at_pending_policy_restart"),
+    ),
     Break(
         "damaged-stays",
         "a damaged log is set aside under the old incarnation",
@@ -516,9 +532,17 @@ BREAKS = (
         ("resync",),
     ),
     Break(
-        "other-part", "a state sync goes on with what the backup does not have", protocol.part_of_another_file_counts
+        "other-part",
+        "a state sync goes on with what the backup does not have",
+        protocol.part_of_another_file_counts,
+        moment=scenario("C7_backup_dies_in_a_state_sync"),
     ),
-    Break("sync-unchecked", "a checkpoint that came is installed unchecked", state_sync_unchecked, ("resync",)),
+    Break(
+        "sync-unchecked",
+        "a checkpoint that came is installed unchecked",
+        state_sync_unchecked,
+        moment=scenario("D7_flipped_bit_in_a_checkpoint"),
+    ),
     Break("dirty-reads", "a read shows what is not committed", dirty_reads),
     Break("unshielded", "a message's handling ends with its stream", unshielded, ("cut", "stalled-disk", "kill")),
     # Recovery
@@ -626,7 +650,9 @@ BREAKS = (
 
 
 def find(broken: Break, seeds: int) -> Caught:
-    """The first world that notices, the one of the hint first."""
+    """The directed world, or else the first random one that notices, the one of the hint first."""
+    if broken.moment is not None:
+        return _find_in_its_moment(broken, broken.moment)
     for seed in (broken.hint, *range(seeds)):
         todo = plan.make(seed, broken.kinds)
         with broken.patch():
@@ -634,10 +660,23 @@ def find(broken: Break, seeds: int) -> Caught:
         if result.violation is not None:
             whole = runner.run(todo).violation
             if whole is not None:
-                print(f"seed {seed} of {broken.kinds} fails with nothing broken: {whole}", file=sys.stderr, flush=True)
+                _say_that_it_fails_whole(f"seed {seed} of {broken.kinds}", whole)
                 continue
-            return Caught(broken.name, result.violation, seed, result.steps, len(todo.faults))
+            return Caught(broken.name, result.violation, str(seed), result.steps, len(todo.faults))
     return Caught(broken.name, None)
+
+
+def _find_in_its_moment(broken: Break, moment: Moment) -> Caught:
+    with broken.patch():
+        told = moment.play()
+    if told.violation is not None and (whole := moment.play().violation) is not None:
+        _say_that_it_fails_whole(moment.name, whole)
+        return Caught(broken.name, None, moment.name)
+    return Caught(broken.name, told.violation, moment.name, told.steps, told.faults)
+
+
+def _say_that_it_fails_whole(world: str, violation: str) -> None:
+    print(f"{world} fails with nothing broken: {violation}", file=sys.stderr, flush=True)
 
 
 def _find(name: str, seeds: int) -> Caught:
@@ -654,13 +693,13 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no break named {', '.join(sorted(unknown))}")
     chosen = [broken for broken in BREAKS if broken.name in told.names or not told.names]
-    print(f"{'break':22} {'seed':>5} {'steps':>6} {'faults':>6}  caught by")
+    print(f"{'break':20} {'seed or moment':44} {'steps':>6} {'faults':>6}  caught by")
     missed = 0
     with ProcessPoolExecutor(told.jobs) as pool:
         for caught in pool.map(_find, [one.name for one in chosen], [told.seeds] * len(chosen)):
             missed += caught.violation is None
-            where = f"{caught.seed:5} {caught.steps:6} {caught.faults:6}" if caught.violation else f"{'-':>5} " * 3
-            print(f"{caught.name:22} {where}  {caught.violation or 'NOT CAUGHT'}"[:150], flush=True)
+            where = f"{caught.name:20} {caught.world:44} {caught.steps:6} {caught.faults:6}"
+            print(f"{where}  {caught.violation or 'NOT CAUGHT'}"[:160], flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} breaks are caught")
     return 1 if missed else 0
 

@@ -34,6 +34,7 @@ class Scene:
         self.clients = Clients(world)
         world.graveyard.append(self.clients.process)
         self._number = 0
+        self.faults = 0  # that were asked for
         Watch(world)
 
     # ---- Who stands where
@@ -85,6 +86,7 @@ class Scene:
 
     def kill(self, who: str, *, at: str = "", power: bool = False) -> None:
         """Now, or `at` a stage of the next new transaction; with `power` what was not synced may be lost."""
+        self.faults += 1
         if at:
             self.world.arm(self.node(who), at)
         else:
@@ -93,10 +95,12 @@ class Scene:
 
     def fault(self, kind: str, who: str = "a", number: float = 0.0, word: str = "") -> None:
         """Any of `plan.KINDS`, now."""
+        self.faults += 1
         plan.apply(self.world, Fault(self.now, kind, who, number, word))
         self._hold()
 
     def pause(self, who: str) -> None:
+        self.faults += 1
         self.world.pause(self.node(who))
 
     def resume(self, who: str) -> None:
