@@ -107,6 +107,7 @@ class Session:
         self.streaming = False
         self.reading = False
         self.transfer: Transfer | None = None
+        self.postponed: int | None = None  # the common prefix of a backup that is not greeted yet
         self.sent_lsn = 0
         self.acked_lsn = 0
         # (last lsn, sent at) of what is not acked yet; bytes in the place of lsns while a file is on its way
@@ -318,7 +319,19 @@ class Primary:
         common = common_prefix(self.history, reply.history)
         if self.state is PrimaryState.RECOVERING:
             return self._settle(session, reply, common)
-        return [self._greet(session, common)]
+        return self._welcome(session, common)
+
+    def _welcome(self, session: Session, common_lsn: int) -> list[Effect]:
+        """Greet the backup; one that is to have a checkpoint only when it is out of the in-sync set for certain.
+
+        It takes a new incarnation for that. If this primary died while the record still named the one before, the
+        record would have an heir that is none any more, and a promotion that goes by it would leave nobody to lead.
+        """
+        greet = self._greet(session, common_lsn)
+        if greet.checkpoint is not None and self.state is PrimaryState.SHRINKING:
+            session.postponed = common_lsn
+            return []
+        return [greet]
 
     def _greet(self, session: Session, common_lsn: int) -> Greet:
         """Look for a checkpoint as well where blocks would be too many, or where our log does not have them."""
@@ -334,7 +347,7 @@ class Primary:
             shrunk = self._shrink(
                 f"node {reply.sender.node} came back with another data directory than the one in sync"
             )
-            return [*shrunk, self._greet(session, common)]
+            return [*shrunk, *self._welcome(session, common)]
         if reply.durable_lsn > common:
             return [Stop(_lost_records(reply, common), fenced=False)]
         if common < self.commit_lsn:
@@ -343,7 +356,7 @@ class Primary:
                 f"node {reply.sender.node} has lost records that were committed: its log ends at lsn "
                 f"{reply.durable_lsn}, the commit had come to lsn {self.commit_lsn}"
             )
-            return [*shrunk, self._greet(session, common)]
+            return [*shrunk, *self._welcome(session, common)]
         self._settling_with = session.number
         return [
             *self._become(PrimaryState.SETTLING, f"both logs are the same up to lsn {common}"),
@@ -418,6 +431,9 @@ class Primary:
         return [ReadBlocks(session.number, session.sent_lsn + 1)]
 
     def _go_on_with(self, session: Session) -> list[Effect]:
+        if session.postponed is not None:
+            common_lsn, session.postponed = session.postponed, None
+            return self._welcome(session, common_lsn)
         return self._read_on(session) + (self._approach(session) if session.streaming else [])
 
     def _mark(self, session: Session) -> Send:

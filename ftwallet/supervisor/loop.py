@@ -314,7 +314,7 @@ class Supervisor:
         run = heir.run
         proposal, decision, problem = await record(self._witness, heir, self.register)
         if decision is None:
-            self.events.record("not-promoted", f"The witness could not record a promotion: {problem}", heir.node)
+            self.events.record("not-promoted", f"Node {heir.node} is not promoted: {problem}", heir.node)
         else:
             self.decided(proposal, decision)
         if decision is None or not decision.granted:

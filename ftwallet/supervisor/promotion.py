@@ -97,13 +97,37 @@ def why_not_replaced(policy: str, promoting: bool, heir: Slot, register: Registe
 
 
 async def record(witness: FileWitness, heir: Slot, register: Register) -> tuple[Proposal, Decision | None, str]:
-    """Have the witness record the promotion; the decision is None, with a reason, when it could not be made."""
+    """Have the witness record the promotion; the decision is None, with a reason, when it could not be made.
+
+    What the heir said last may be old: it is asked once more, because a record of an incarnation that it has given up
+    for a state sync would leave nobody to lead.
+    """
     incarnation = register.in_sync.get(heir.node, "")  # out of the set by now, perhaps: the witness refuses then
     proposal = Proposal(ProposalKind.PROMOTE, heir.node, incarnation, register.epoch)
+    problem = await _not_as_recorded(heir, incarnation)
+    if problem:
+        return proposal, None, problem
     try:
         return proposal, await asyncio.to_thread(witness.propose, proposal), ""
     except (DiskFault, Refused) as error:
-        return proposal, await _as_it_stands(witness, str(error)), str(error)
+        problem = f"the witness could not record it: {error}"
+        return proposal, await _as_it_stands(witness, problem), problem
+
+
+async def _not_as_recorded(heir: Slot, incarnation: str) -> str:
+    """Return why the heir is not the node that the record names as in sync, or nothing when it is."""
+    if heir.run is None:
+        return f"node {heir.node} does not run any more"
+    try:
+        status = await _answer(heir.run.control.GetStatus(StatusRequest(), timeout=_STATUS_DEADLINE_S))
+    except _NoAnswer as silence:
+        return f"node {heir.node} does not answer: {silence}"
+    if status.incarnation == incarnation:
+        return ""
+    return (
+        f"node {heir.node} has incarnation {status.incarnation or 'none'} by now, and the one in sync is "
+        f"{incarnation or 'none'}: it may lack transactions, and must catch up first"
+    )
 
 
 async def _as_it_stands(witness: FileWitness, problem: str) -> Decision | None:

@@ -367,7 +367,7 @@ def _alignment(s: State, i: int, bound: Bounds, off: str) -> Steps:
         s = s._replace(rolled_back=s.rolled_back | beyond)
     aligned = _with(_with(s, 1 - i, kept), i, n._replace(acked=n.sent))
     yield f"{NAMES[1 - i]} cuts what {name} does not have, and follows", aligned
-    if n.commit <= n.sent:
+    if n.commit <= n.sent or n.role == SHRINKING:  # the record may still name the incarnation that it would give up
         return
     if kept.mark or off == "keep-incarnation":
         receiving = kept._replace(role=RECEIVING, offer=n.log[: n.commit])

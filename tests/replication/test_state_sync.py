@@ -25,7 +25,7 @@ from ftwallet.replication.messages import (
     ToPrimary,
 )
 from ftwallet.replication.primary import Limits, Primary
-from ftwallet.replication.register import Register
+from ftwallet.replication.register import Decision, Proposal, Register
 from ftwallet.replication.states import BackupState
 from ftwallet.rpc.mapping import from_backup, from_primary, to_backup, to_primary
 
@@ -55,6 +55,38 @@ def meets(core: Primary, durable_lsn: int, partial: str = "") -> fx.Greet:
     (greet,) = core.received(HelloReply(1, B, durable_lsn, history, partial), 0.0)
     assert isinstance(greet, fx.Greet)
     return greet
+
+
+def shrinking(durable_lsn: int = 100) -> tuple[Primary, Proposal]:
+    """A primary that has lost its backup and waits for the witness, which names it in the in-sync set still."""
+    core = Primary(
+        A,
+        Register("c", 2, "a", {"a": "a0", "b": "b0"}, {}),
+        durable_lsn=durable_lsn,
+        commit_lsn=0,
+        history=(EpochEnd(1, durable_lsn),),
+        now=0.0,
+        limits=LIMITS,
+    )
+    core.started()
+    asked = [effect.proposal for effect in core.tick(20.0) if isinstance(effect, fx.Propose)]
+    core.session_opened(1, 20.0)
+    return core, asked[0]
+
+
+def test_C7_no_checkpoint_is_offered_before_the_witness_has_recorded_that_the_backup_is_out() -> None:
+    core, proposal = shrinking()
+    assert core.received(HelloReply(1, B, 0, (), ""), 20.0) == []
+    assert not any(isinstance(effect, fx.EndSession) for effect in core.tick(60.0))  # it waits for us, not we for it
+    register = Register("c", 3, "a", {"a": "a0"}, {})
+    effects = core.witness_answered(proposal, Decision(True, "", register), 60.0)
+    assert fx.Greet(1, 0, fx.Wanted(51, "", required=False)) in effects
+    assert core.greeted(1, 0, b"", 60.0, FILE) == [fx.Send(Begin(1, 3, 0, b"", False, 100, FILE))]
+
+
+def test_a_backup_that_needs_no_checkpoint_catches_up_while_the_witness_is_asked() -> None:
+    core, _ = shrinking()
+    assert core.received(HelloReply(1, B, 60, (EpochEnd(1, 60),), ""), 20.0) == [fx.Greet(1, 60)]
 
 
 @pytest.mark.parametrize(

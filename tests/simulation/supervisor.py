@@ -12,11 +12,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import grpc
+
 from ftwallet.errors import DiskFault, Refused
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.mapping import register_to_wire
 from ftwallet.rpc.v1.control_pb2 import GoOnRequest, PassOnRequest, ResignRequest
+from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
 from ftwallet.supervisor.policy import Death, GiveUp, Limits, after_death
 from ftwallet.supervisor.promotion import hindrance, record
 from ftwallet.supervisor.slots import Phase
@@ -174,8 +177,19 @@ class Supervisor:
 
     def _seen(self, node: SimNode) -> Any:
         status = node.node.status() if node.node is not None else None
-        run = SimpleNamespace(killed=False) if node.alive else None
+        control = SimpleNamespace(GetStatus=lambda request, timeout: self._status(node))
+        run = SimpleNamespace(killed=False, control=control) if node.alive else None
         return Seen(node.name, run, status, status is not None, Phase.RUNNING, node.paused)
+
+    async def _status(self, node: SimNode) -> Any:
+        context: Any = None  # this call does not look at it
+        status = None
+        if node.control is not None and node.alive:
+            await asyncio.sleep(self.world.network.delay("supervisor", node.name))
+            status = await self._ask(node, node.control.GetStatus(StatusRequest(), context)) if node.alive else None
+        if status is None:
+            raise grpc.aio.UsageError("no answer")
+        return status
 
     async def _promote(self, dead: SimNode, heir: SimNode) -> None:
         world = self.world

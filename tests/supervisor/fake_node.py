@@ -2,7 +2,7 @@
 
 Behaviours: "exit CODE SENTENCE" ends at once; "die" serves a moment and ends before it is up; "deaf" ignores SIGTERM;
 "mute" never opens its socket; "unwilling" does not lead when it is promoted; "slow" leads then, and is ready a moment
-later. Anything else, or no file: it serves, and
+later; "renew" takes a new incarnation when it gets SIGUSR1. Anything else, or no file: it serves, and
 accepts on no port.
 """
 
@@ -30,6 +30,9 @@ class FakeControl(NodeControlServicer):
     def __init__(self, node: str, role: str, incarnation: str, behaviour: str) -> None:
         self._node, self._role, self._up = node, role, behaviour != "die"
         self._incarnation, self._behaviour = incarnation, behaviour
+
+    def renew(self) -> None:
+        self._incarnation = f"{self._incarnation}-renewed"
 
     async def GetStatus(self, request, context):
         primary = self._role == "primary"
@@ -79,7 +82,10 @@ async def live(node_dir: Path, node: str, role: str, behaviour: str) -> None:
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if behaviour == "deaf" else over.set)
     server = grpc.aio.server()
     incarnation = Identity.load(node_dir).incarnation
-    add_NodeControlServicer_to_server(FakeControl(node, role, incarnation, behaviour), server)
+    control = FakeControl(node, role, incarnation, behaviour)
+    add_NodeControlServicer_to_server(control, server)
+    if behaviour == "renew":
+        loop.add_signal_handler(signal.SIGUSR1, control.renew)
     if behaviour != "mute":
         socket = node_dir / "control.sock"
         socket.unlink(missing_ok=True)

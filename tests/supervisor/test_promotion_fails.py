@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -74,6 +75,26 @@ async def test_a_backup_that_does_not_take_over_when_told_leads_after_a_start_in
     await cluster.until(lambda: supervisor.register.primary == "b" and supervisor.ready)
     assert supervisor.slots["b"].runs == 2
     assert any("could not take over: it does not want to" in event.sentence for event in cluster.history())
+
+
+async def test_O1_a_backup_that_has_taken_a_new_incarnation_since_its_last_heartbeat_is_not_promoted(
+    cluster: Cluster,
+) -> None:
+    cluster.behave("b", "renew")
+    await cluster.whole()
+    supervisor = cluster.supervisor
+    await cluster.until(lambda: supervisor.backup.up)
+
+    def renew_and_kill() -> None:
+        run = supervisor.backup.run
+        assert run is not None
+        os.kill(run.child.pid, signal.SIGUSR1)
+        kill_primary(cluster)()
+
+    await supervisor.ask(renew_and_kill)
+    await cluster.until(lambda: supervisor.slots["a"].runs == 2 and supervisor.ready)
+    assert supervisor.register.primary == "a"
+    assert any("must catch up first" in event.sentence for event in cluster.history())
 
 
 async def test_a_backup_that_is_being_stopped_is_not_promoted(cluster: Cluster) -> None:
