@@ -188,6 +188,11 @@ class Fleet:
         if slot.run is None and slot.phase is Phase.WAITING and ending is not None:
             self._follow(slot, Death(ending.code, ending.was_up, False, ending.sentence), now)
 
+    def has_another_role(self, slot: Slot, now: float) -> None:
+        """A node that was given up has a fresh try in the role that the register gives it now."""
+        if slot.phase is Phase.FAILED:
+            slot.phase, slot.start_at = Phase.WAITING, now
+
     def foretold(self, slot: Slot, code: int, *, stopping: bool) -> Verdict:
         """Return what would follow if a node's process ended now with this code; any jitter is the middle one."""
         was_up = slot.run is not None and slot.run.was_up

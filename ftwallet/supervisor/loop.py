@@ -72,6 +72,7 @@ class Supervisor:
         self._unserved: Failover | None = None  # the last one, until clients are served again
         self._witness = witness
         self._promoting: asyncio.Task[Any] | None = None
+        self._obstacle = ""  # to the promotion that is tried, as it was told last
         self.events = events
         self.started_at = now
         self.service = Service(now)
@@ -229,7 +230,7 @@ class Supervisor:
             case Died(node, run):
                 self._handle_death(self.slots[node], run, now)
             case Decided(proposal, decision):
-                self._handle_decision(proposal, decision)
+                self._handle_decision(proposal, decision, now)
             case Signalled(number):
                 self._handle_signal(number)
             case Asked(act, done):
@@ -250,13 +251,16 @@ class Supervisor:
         heir = self._heir_of(slot) if slot is self.primary and not asked else None
         self.fleet.bury(slot, now, stopping=self._stopping, replaced=heir is not None)
         if heir is not None and slot.run is None:
+            self._obstacle = ""
             self._begin_promotion(slot, heir)
 
-    def _handle_decision(self, proposal: Proposal, decision: Decision) -> None:
+    def _handle_decision(self, proposal: Proposal, decision: Decision, now: float) -> None:
+        led = self.primary
         self.register = _newer(self.register, decision.register)
+        if self.primary is not led:
+            self.fleet.has_another_role(led, now)
         if not decision.granted:
-            sentence = f"The witness refused node {proposal.node}'s {proposal.kind}: {decision.reason}"
-            self.events.record("refused", sentence, proposal.node, proposal=str(proposal.kind), reason=decision.reason)
+            self._handle_refusal(proposal, decision.reason)
             return
         register = decision.register
         self.events.record(
@@ -268,6 +272,16 @@ class Supervisor:
             primary=register.primary,
             in_sync=sorted(register.in_sync),
         )
+
+    def _handle_refusal(self, proposal: Proposal, reason: str) -> None:
+        if proposal.kind is not ProposalKind.PROMOTE or self._is_new(reason):
+            sentence = f"The witness refused node {proposal.node}'s {proposal.kind}: {reason}"
+            self.events.record("refused", sentence, proposal.node, proposal=str(proposal.kind), reason=reason)
+
+    def _is_new(self, obstacle: str) -> bool:
+        """Tell whether this was not what kept the promotion from being made the last time that it was tried."""
+        before, self._obstacle = self._obstacle, obstacle
+        return obstacle != before
 
     def _handle_signal(self, number: int) -> None:
         self._stop_signals += 1
@@ -313,10 +327,10 @@ class Supervisor:
     async def _promote(self, dead: Slot, heir: Slot) -> None:
         run = heir.run
         proposal, decision, problem = await record(self._witness, heir, self.register)
-        if decision is None:
-            self.events.record("not-promoted", f"Node {heir.node} is not promoted: {problem}", heir.node)
-        else:
+        if decision is not None:
             self.decided(proposal, decision)
+        elif self._is_new(problem):
+            self.events.record("not-promoted", f"Node {heir.node} is not promoted: {problem}", heir.node)
         if decision is None or not decision.granted:
             await self.ask(lambda: self._not_replaced(dead))
             return
@@ -341,7 +355,6 @@ class Supervisor:
         failed, heir = self.primary, self.backup
         may = self.config.on_primary_death == "promote" and self._promoting is None and not self._stopping
         if may and failed.phase is Phase.FAILED and now >= failed.start_at and why_not(heir, self.register) is None:
-            failed.phase = Phase.WAITING  # as backup, once its partner leads
             failed.start_at = now + _PROMOTE_AGAIN_AFTER_S  # should the witness not be able to record it
             self._begin_promotion(failed, heir)
 
@@ -373,6 +386,7 @@ class Supervisor:
             reason = "no primary is serving"
         if reason is not None:
             raise Refused(f"the roles stay as they are: {reason}")
+        self._obstacle = ""
         self.events.record("switchover", f"Switchover: node {old.node} is asked to resign", old.node)
         switching = asyncio.ensure_future(self._switch(old, heir))
         self._promoting = switching

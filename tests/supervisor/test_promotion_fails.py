@@ -12,6 +12,7 @@ import pytest
 from ftwallet.config import Config
 from ftwallet.errors import DiskFault, ExitCode
 from ftwallet.replication.register import Decision, Proposal, ProposalKind
+from ftwallet.supervisor import loop
 from ftwallet.supervisor.slots import DeathNote, Phase
 from ftwallet.witness.file import FileWitness
 from tests.supervisor.conftest import Cluster
@@ -26,18 +27,20 @@ def kill_primary(cluster: Cluster) -> Callable[[], bool]:
     return lambda: cluster.supervisor.fleet.signal(cluster.supervisor.primary, signal.SIGKILL, DeathNote.KILL)
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, *, stands: bool) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, *, stands: bool) -> list[Proposal]:
     """Every record of a promotion fails: before anything was written, or after, when it `stands` already."""
-    propose = FileWitness.propose
+    propose, tries = FileWitness.propose, list[Proposal]()
 
     def fail(witness: FileWitness, proposal: Proposal) -> Decision:
         if proposal.kind is ProposalKind.PROMOTE:
+            tries.append(proposal)
             if stands:
                 propose(witness, proposal)
             raise DiskFault("cluster.json could not be written: No space left on device")
         return propose(witness, proposal)
 
     monkeypatch.setattr(FileWitness, "propose", fail)
+    return tries
 
 
 async def test_D8_a_promotion_that_stands_though_its_write_failed_is_carried_out(
@@ -130,9 +133,8 @@ async def test_a_stop_right_after_a_death_promotes_nobody_and_ends(cluster: Clus
     assert not any("could not take over" in event.sentence for event in cluster.history())
 
 
-async def test_a_primary_that_is_given_up_while_its_backup_does_not_run_is_replaced_when_that_does(
-    cluster: Cluster,
-) -> None:
+async def gives_up_its_primary(cluster: Cluster) -> None:
+    """Node a is given up while its backup does not answer; then that comes up."""
     await cluster.whole()
     supervisor = cluster.supervisor
     a, b = supervisor.slots["a"], supervisor.slots["b"]
@@ -145,5 +147,36 @@ async def test_a_primary_that_is_given_up_while_its_backup_does_not_run_is_repla
     cluster.behave("b", "")
     cluster.behave("a", "")
     await supervisor.ask(lambda: supervisor.fleet.signal(b, signal.SIGKILL, DeathNote.KILL))
+
+
+async def test_a_primary_that_is_given_up_while_its_backup_does_not_run_is_replaced_when_that_does(
+    cluster: Cluster,
+) -> None:
+    await gives_up_its_primary(cluster)
+    supervisor = cluster.supervisor
     await cluster.until(lambda: supervisor.register.primary == "b" and supervisor.ready)
-    await cluster.until(lambda: a.up)
+    await cluster.until(lambda: supervisor.slots["a"].up)
+
+
+async def test_D1_what_keeps_a_primary_that_was_given_up_from_being_replaced_is_told_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = failing(monkeypatch, stands=False)
+    monkeypatch.setattr(loop, "_PROMOTE_AGAIN_AFTER_S", 0.05)
+    await gives_up_its_primary(cluster)
+    await cluster.until(lambda: len(tries) >= 5)
+    told = [event for event in cluster.history() if "No space left" in event.sentence]
+    given_up = [event for event in cluster.history() if event.kind == "node-failed"]
+    assert (len(told), len(given_up)) == (1, 1), told
+    monkeypatch.undo()
+    await cluster.until(lambda: cluster.supervisor.register.primary == "b" and cluster.supervisor.ready)
+    await cluster.until(lambda: cluster.supervisor.slots["a"].up)
+
+
+async def test_D8_a_replacement_that_stands_though_its_write_failed_brings_the_failed_node_back_as_backup(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, stands=True)
+    await gives_up_its_primary(cluster)
+    await cluster.until(lambda: cluster.supervisor.register.primary == "b" and cluster.supervisor.ready)
+    await cluster.until(lambda: cluster.supervisor.slots["a"].up)
