@@ -23,6 +23,7 @@ from ftwallet.errors import Refused
 from ftwallet.supervisor.processes import Child, Launch
 
 HOST = "127.0.0.1"
+PYTHON = sys.executable
 _BACKLOG = 2048
 # Below the ports that the kernel gives to outgoing connections, of which a load makes many.
 _PORTS = range(20_000, 32_000)
@@ -62,7 +63,7 @@ def environment() -> dict[str, str]:
 
 def start_python(module: str, arguments: list[str], log: Path, descriptors: tuple[int, ...] = ()) -> Child:
     """Start a module of ours as a process; its output goes to `log`."""
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [PYTHON, "-P", "-m", module, *arguments]
     return Child.start(Launch(command, environment(), log, descriptors))
 
 

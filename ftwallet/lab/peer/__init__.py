@@ -1,0 +1,1 @@
+"""What FT-Wallet is measured against: the same wallet on FastAPI, asyncpg and PostgreSQL with a synchronous standby."""
