@@ -14,6 +14,7 @@ from ftwallet.config import load
 from ftwallet.errors import ExitCode
 from ftwallet.lab import failover, memory, recovery, report, single
 from ftwallet.lab.pair import temporary_directory
+from ftwallet.lab.peer import suite as peer
 from ftwallet.lab.plan import Plan
 from ftwallet.lab.profiling import find_py_spy
 from ftwallet.lab.report import Report
@@ -21,17 +22,19 @@ from ftwallet.lab.wrk import find_wrk
 
 SUITES: dict[str, Callable[[Plan], Report]] = {
     "single": single.measure,
+    "peer": peer.measure,
     "recovery": recovery.measure,
     "memory": memory.measure,
     "failover": failover.measure,
 }
 _WITHOUT_WRK = ("failover",)  # its load retries each id until it is answered, which wrk cannot
 _TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
+_CONNECTIONS = {"single": (1, 16, 64, 256), "peer": (1, 16, 64)}
 _KILLS = {"recovery": 5, "failover": 100}
 _BELONGS_TO = {
-    "seconds": ("single",),
-    "rounds": ("single",),
-    "connections": ("single",),
+    "seconds": ("single", "peer"),
+    "rounds": ("single", "peer"),
+    "connections": ("single", "peer"),
     "profile": ("single",),
     "transactions": ("recovery", "memory"),
     "kills": ("recovery", "failover"),
@@ -60,9 +63,7 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option("--suite", type=click.Choice(list(SUITES)), default="single", help="What to measure [single].")
 @click.option("--seconds", type=click.IntRange(min=1), default=5, help="Seconds of each run of wrk [5].")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Runs of each, in turn; medians count [3].")
-@click.option(
-    "--connections", type=ConnectionsType(), default=(1, 16, 64, 256), help="How many at a time [1,16,64,256]."
-)
+@click.option("--connections", type=ConnectionsType(), help="How many at a time [1,16,64,256; peer: 1,16,64].")
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
 @click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")
 @click.option("--hung", type=click.IntRange(0, 100), default=3, help="Failover: how many SIGSTOPs [3].")
@@ -80,7 +81,7 @@ def bench_command(
     suite: str,
     seconds: int,
     rounds: int,
-    connections: tuple[int, ...],
+    connections: tuple[int, ...] | None,
     transactions: int | None,
     kills: int | None,
     hung: int,
@@ -89,12 +90,13 @@ def bench_command(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure throughput and latency (single), recovery, memory, or what clients notice of a failover.
+    """Measure throughput and latency (single), also against PostgreSQL (peer), recovery, memory, or failovers.
 
-    Recovery is the time from a kill to ready, memory what a node holds for each id. Failover kills the primary again
-    and again under load. Runs on a temporary cluster with free ports, on the file system of the settings' data_dir; all
-    suites but failover need wrk. At the end everything that was answered is held against both nodes' journals: exits 1
-    when it does not fit, or when a connection was refused.
+    Peer is the same wallet on FastAPI, asyncpg and PostgreSQL with a synchronous standby, in turn with ours. Recovery
+    is the time from a kill to ready, memory what a node holds for each id. Failover kills the primary again and again
+    under load. Runs on a temporary cluster with free ports, on the file system of the settings' data_dir; all but
+    failover need wrk, and peer needs PostgreSQL. At the end everything that was answered is held against both nodes'
+    journals: exits 1 when it does not fit, or when a connection was refused.
     """
     _refuse_options_of_others(suite)
     wrk = "" if suite in _WITHOUT_WRK else find_wrk()
@@ -104,7 +106,8 @@ def bench_command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that an end from outside leaves nothing behind
     with temporary_directory(settings.data_dir.parent) as directory:
         asked, deaths = transactions or _TRANSACTIONS.get(suite, 0), kills or _KILLS.get(suite, 0)
-        plan = Plan(wrk, directory, settings, seconds, rounds, connections, asked, deaths, hung, profile)
+        numbers = connections or _CONNECTIONS.get(suite, ())
+        plan = Plan(wrk, directory, settings, seconds, rounds, numbers, asked, deaths, hung, profile)
         found = SUITES[suite](plan)
     (report.print_json if as_json else report.print_tables)(found)
     raise SystemExit(ExitCode.OK if found.ok else ExitCode.FAILED)

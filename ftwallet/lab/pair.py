@@ -22,6 +22,7 @@ import grpc
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.lab import processes
+from ftwallet.lab.batches import BatchLoad, run_batches
 from ftwallet.lab.processes import CpuMeter
 from ftwallet.lab.wrk import Load, Order, run_wrk
 from ftwallet.rpc.sockets import NODE_SOCKET, check_socket_paths, open_blocking_channel
@@ -98,7 +99,7 @@ class Pair:
 
     def load(self, wrk: str, connections: int, seconds: int, limit: int = 0) -> Measured:
         """Put deposits on it, and count what is answered. Raises Refused when wrk fails, or a node ends meanwhile."""
-        meter = CpuMeter({role: self.nodes[node].pid for node, role in ROLES.items()})
+        meter = CpuMeter({role: [self.nodes[node].pid] for node, role in ROLES.items()})
         load = run_wrk(wrk, Order(self.port, connections, seconds, limit))
         cpu_percent = meter.percent()
         for node in self.nodes:
@@ -106,6 +107,19 @@ class Pair:
         self.answered += load.done
         self.cut_off += connections + load.errors.sockets
         return Measured(load, cpu_percent)
+
+    def batches(self, size: int, seconds: float) -> BatchLoad:
+        """Put batches of deposits on it, and count their operations. Raises Refused as `load`."""
+        load = run_batches(self.url, size, seconds)
+        for node in self.nodes:
+            self._refuse_dead(node)
+        self.answered += load.operations
+        return load
+
+    @property
+    def url(self) -> str:
+        """Where its REST is."""
+        return f"http://{processes.HOST}:{self.port}"
 
     def agreed(self) -> dict[str, wallet_pb2.NodeStatus]:
         """Return how both stand, once nothing is under way any more. Raises Refused when they do not come to agree."""

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -125,10 +125,13 @@ def end_at_once(child: Child) -> None:
 
 
 class CpuMeter:
-    """CPU of processes from here on, in percent of one core; `pids` by the names to report them under."""
+    """CPU of processes from here on, in percent of one core; by the names to report them under.
 
-    def __init__(self, pids: Mapping[str, int]) -> None:
-        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+    The processes that they have started count with them.
+    """
+
+    def __init__(self, pids: Mapping[str, Sequence[int]]) -> None:
+        self._processes = {name: list(map(psutil.Process, several)) for name, several in pids.items()}
         self._began = time.monotonic()
         self._before = self._seconds()
 
@@ -138,8 +141,16 @@ class CpuMeter:
         return {name: 100 * (now - self._before[name]) / passed for name, now in self._seconds().items()}
 
     def _seconds(self) -> dict[str, float]:
-        times = {name: process.cpu_times() for name, process in self._processes.items()}
-        return {name: used.user + used.system for name, used in times.items()}
+        return {name: sum(map(_used_s, several)) for name, several in self._processes.items()}
+
+
+def _used_s(process: psutil.Process) -> float:
+    used = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a child that has just ended
+            times = one.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def anonymous_bytes(pid: int) -> int:

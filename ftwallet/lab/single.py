@@ -98,7 +98,7 @@ def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child)
     raws: list[Measured] = []
     deposits: list[Measured] = []
     for number in range(1, plan.rounds + 1):
-        meter = CpuMeter({"server": raw.pid})
+        meter = CpuMeter({"server": [raw.pid]})
         load = run_wrk(plan.wrk, Order(port, connections, plan.seconds))
         raws.append(Measured(load, meter.percent()))
         deposits.append(pair.load(plan.wrk, connections, plan.seconds))

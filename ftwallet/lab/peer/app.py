@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -63,14 +63,7 @@ def create_app(connect: Callable[[], Awaitable[Store]]) -> FastAPI:
             Operation(one.transaction_id, Asked(_KINDS[one.kind], one.account_id, minor_units(one.amount)))
             for one in batch.operations
         ]
-        recorded = await run_batch(store, operations)
-        refused = [
-            Refusal(index=index, detail=detail)
-            for index, (operation, row) in enumerate(zip(operations, recorded, strict=True))
-            if (detail := refusal(row, operation.asked))
-        ]
-        replayed = sum(row.replayed for row in recorded)
-        return BatchDone(done=len(recorded) - replayed - len(refused), replayed=replayed, refused=refused)
+        return summary(operations, await run_batch(store, operations))
 
     return app
 
@@ -93,6 +86,19 @@ def refusal(recorded: Recorded, asked: Asked) -> str | None:
         if known != value:
             return f"Transaction id was used with different parameters: {name}"
     return _DETAIL.get(recorded.verdict)
+
+
+def summary(operations: Sequence[Operation], recorded: Sequence[Recorded]) -> BatchDone:
+    """Return the compact answer to a batch."""
+    refused: list[Refusal] = []
+    replayed = 0
+    for index, (operation, row) in enumerate(zip(operations, recorded, strict=True)):
+        detail = refusal(row, operation.asked)
+        if detail is not None:
+            refused.append(Refusal(index=index, detail=detail))
+        elif row.replayed:
+            replayed += 1
+    return BatchDone(done=len(recorded) - replayed - len(refused), replayed=replayed, refused=refused)
 
 
 def answer(recorded: Recorded, asked: Asked, transaction_id: str, response: Response) -> Moved:
