@@ -49,6 +49,8 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
     for transaction_id in sorted(set().union(*world.cut_ids.values())):
         if ledger.find(transaction_id) is None:
             world.fail(f"rolled back: {transaction_id} was cut from a log, and node {name} knows nothing of it")
+    if lost := [raw for raw in world.cut_frames[name] if not world.nodes[name].disk.keeps_copy(raw)]:
+        world.fail(f"copy: node {name} has cut {len(lost)} blocks that are not in its quarantine any more")
     check_log(world, name, node, history)
     check_checkpoints(world, name, node)
 

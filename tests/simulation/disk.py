@@ -1,8 +1,9 @@
 """Disks of the simulated world: real files in a scratch directory, and what of them would survive the loss of power.
 
 The operations of `ftwallet.platform` are replaced; each goes to the disk that the file is on. A disk knows what was
-synced. At a loss of power everything else is kept, lost, or torn, sector by sector and name by name, as the seed says.
-A killed process alone loses nothing: the kernel still writes what it had been given.
+synced. At a loss of power everything else is kept, lost, or torn, sector by sector and name by name, as the seed says,
+or as a directed world wants it (`Loss`). A killed process alone loses nothing: the kernel still writes what it had been
+given.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -28,6 +30,16 @@ PLENTY = 1 << 40
 _real = {name: getattr(platform, name) for name in (*OPERATIONS, "free_bytes", "drop_cache")}
 
 Names = dict[str, int]
+
+
+class Loss(Enum):
+    """What of all that was never synced is lost with the power: any part of it, or just this."""
+
+    ANY = auto()
+    ALL = auto()
+    CONTENT = auto()  # of every file; all names are there
+    NAMES = auto()  # what came has not come, what was removed is there again; all content is there
+    MIDDLE = auto()  # of every file all unsynced sectors but the first and the last; all names are there
 
 
 class Change(NamedTuple):
@@ -51,6 +63,8 @@ class SimDisk:
         self.fail_after: int | None = None  # operations until one fails with EIO, once
         self.on_crash = lambda: None
         self.done = 0
+        self.flipped = False  # a bit of the log or a checkpoint: the node may call it damaged
+        self._loss = Loss.ANY
         self._shadow = shadow  # a second link to every file, so that no inode number is used twice
         self._synced: dict[int, bytes] = {}
         self._dropped: dict[int, set[int]] = {}  # sectors that the page cache has and a failed sync has lost
@@ -68,8 +82,9 @@ class SimDisk:
 
     # ---- Faults
 
-    def lose_power(self) -> None:
+    def lose_power(self, loss: Loss = Loss.ANY) -> None:
         """Leave what a disk may show when power is back."""
+        self._loss = loss
         aside = self.root.with_name(f"{self.root.name}.before")
         self.root.rename(aside)
         self._rebuild(aside, self.root, self.root)
@@ -80,6 +95,7 @@ class SimDisk:
         """An empty directory where the node's was."""
         shutil.rmtree(self.root)
         self.root.mkdir()
+        self.flipped = False
         self._take_as_synced()
 
     def copy_to(self, target: Path) -> None:
@@ -91,8 +107,8 @@ class SimDisk:
         shutil.copytree(copy, self.root)
         self._take_as_synced()
 
-    def flip(self, pattern: str) -> bool:
-        """Flip one bit of a frame in the newest file that matches; False if there is none to speak of.
+    def flip(self, pattern: str, within: bytes = b"") -> bool:
+        """Flip one bit of a frame in the newest file that matches, or of `within` in it; False if there is none.
 
         Older files are read only when somebody needs them, and `verify` reads them all.
         """
@@ -101,15 +117,21 @@ class SimDisk:
             return False
         path = files[-1]
         content = bytearray(path.read_bytes())
-        end = len(content.rstrip(b"\0"))
-        if end <= SECTOR + 64:
+        place = self._place_to_flip(content, within)
+        if place < 0:
             return False
-        place = self.random.randrange(SECTOR, end)
-        content[place] ^= 1 << self.random.randrange(8)
+        content[place] ^= 1 << (0 if within else self.random.randrange(8))
         path.write_bytes(bytes(content))
+        self.flipped |= not pattern.endswith(".part")
         if path.stat().st_ino in self._synced:
             self._synced[path.stat().st_ino] = bytes(content)
         return True
+
+    def _place_to_flip(self, content: bytearray, within: bytes) -> int:
+        if within:
+            return content.find(within)
+        end = len(content.rstrip(b"\0"))
+        return -1 if end <= SECTOR + 64 else self.random.randrange(SECTOR, end)
 
     def has_whole_log(self) -> bool:
         """Whether the log begins with lsn 1, so that a checkpoint can be made again from it."""
@@ -143,9 +165,7 @@ class SimDisk:
     def _rebuild(self, seen: Path, target: Path, directory: Path) -> None:
         target.mkdir()
         names = dict(self._names.get(directory, {}))
-        changes = self._changes.get(directory, [])
-        kept = self.random.choice([0, len(changes), self.random.randint(0, len(changes))])
-        for change in changes[:kept] if self.random.random() < 0.5 else self.random.sample(changes, kept):
+        for change in self._kept(self._changes.get(directory, [])):
             if change.removed is not None:
                 names.pop(change.removed, None)
             if change.added is not None:
@@ -156,18 +176,28 @@ class SimDisk:
             else:
                 (target / name).write_bytes(self._content_after(inode))
 
+    def _kept(self, changes: list[Change]) -> list[Change]:
+        if self._loss is not Loss.ANY:
+            return [] if self._loss in (Loss.ALL, Loss.NAMES) else changes
+        kept = self.random.choice([0, len(changes), self.random.randint(0, len(changes))])
+        return changes[:kept] if self.random.random() < 0.5 else self.random.sample(changes, kept)
+
     def _content_after(self, inode: int) -> bytes:
-        random, synced = self.random, self._synced.get(inode, b"")
+        synced = self._synced.get(inode, b"")
         seen = (self._shadow / str(inode)).read_bytes()
-        if synced == seen:
-            return seen
-        mixed = bytearray(seen)
-        for start in range(0, len(mixed), SECTOR):
-            if random.random() < 0.5:
-                old = synced[start : start + SECTOR]
-                mixed[start : start + SECTOR] = old.ljust(len(mixed[start : start + SECTOR]), b"\0")
-        shorter = bytes(mixed[: random.randint(min(len(synced), len(seen)), len(seen))])
-        return random.choice([synced, seen, bytes(mixed), shorter])
+        match self._loss:
+            case _ if synced == seen:
+                return seen
+            case Loss.ALL | Loss.CONTENT:
+                return synced
+            case Loss.NAMES:
+                return seen
+            case Loss.MIDDLE:
+                return _mixed(synced, seen, set(_unsynced(synced, seen)[1:-1]))
+        random = self.random
+        mixed = _mixed(synced, seen, {at for at in range(0, len(seen), SECTOR) if random.random() < 0.5})
+        shorter = mixed[: random.randint(min(len(synced), len(seen)), len(seen))]
+        return random.choice([synced, seen, mixed, shorter])
 
     def _seen(self, directory: Path) -> Names:
         names = {}
@@ -256,9 +286,7 @@ class SimDisk:
         """A sync fails: the kernel takes the pages for clean all the same, though the disk never got them."""
         inode = os.fstat(fd).st_ino
         seen = (self._shadow / str(inode)).read_bytes()
-        synced = self._synced.get(inode, b"").ljust(len(seen), b"\0")
-        sectors = range(0, len(seen), SECTOR)
-        dropped = {at // SECTOR for at in sectors if seen[at : at + SECTOR] != synced[at : at + SECTOR]}
+        dropped = {at // SECTOR for at in _unsynced(self._synced.get(inode, b""), seen)}
         self._dropped.setdefault(inode, set()).update(dropped)
 
     def fsync_directory(self, path: Path) -> None:
@@ -298,6 +326,21 @@ class SimDisk:
         self._change(path.parent, path.name, None, 0)
 
 
+def _unsynced(synced: bytes, seen: bytes) -> list[int]:
+    """Where the sectors begin that a sync would write."""
+    old = synced.ljust(len(seen), b"\0")
+    return [at for at in range(0, len(seen), SECTOR) if seen[at : at + SECTOR] != old[at : at + SECTOR]]
+
+
+def _mixed(synced: bytes, seen: bytes, lost: set[int]) -> bytes:
+    """What is seen, but for the sectors at the places that are lost."""
+    mixed = bytearray(seen)
+    for start in lost:
+        old = synced[start : start + SECTOR]
+        mixed[start : start + SECTOR] = old.ljust(len(mixed[start : start + SECTOR]), b"\0")
+    return bytes(mixed)
+
+
 class RecordDisk:
     """The disk of the cluster record: an operation of it may fail, or be the supervisor's last."""
 
@@ -311,15 +354,21 @@ class RecordDisk:
         self._record = record
         self._random = random
         self._durable: bytes | None = None  # the record before a rename that is not synced yet
+        self._draft_is_synced = self._is_synced = True
 
     def has(self, path: str) -> bool:
         return path.startswith(self.prefix) or path == self._directory
 
-    def lose_power(self) -> None:
-        """A rename that was not synced may be lost."""
-        if self._durable is not None and self._random.random() < 0.5:
+    def lose_power(self, loss: Loss = Loss.ANY) -> None:
+        """A rename that was not synced may be lost, and so may what was renamed and not synced."""
+        if self._durable is not None and self._loses(loss, Loss.NAMES):
             self._record.write_bytes(self._durable)
-        self._durable = None
+        elif not self._is_synced and self._loses(loss, Loss.CONTENT):
+            self._record.write_bytes(b"")
+        self._durable, self._is_synced = None, True
+
+    def _loses(self, loss: Loss, what: Loss) -> bool:
+        return self._random.random() < 0.5 if loss is Loss.ANY else loss in (Loss.ALL, what)
 
     def operate(self, name: str, *args: Any) -> object:
         if PROCESS.get().dead:
@@ -337,7 +386,10 @@ class RecordDisk:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         if name == "rename":
             self._durable = self._durable or self._record.read_bytes()
+            self._is_synced = self._draft_is_synced
         done = _real[name](*args)
+        if name in ("write_all", "fdatasync"):
+            self._draft_is_synced = name == "fdatasync"
         if name == "fsync_directory":
             self._durable = None
         return done

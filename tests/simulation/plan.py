@@ -292,7 +292,7 @@ def spoil(world: World, node: SimNode, how: str) -> None:
     world.spoilt.add(node.name)
     if how == "wipe":
         node.disk.wipe()
-        world.cut_ids[node.name].clear()  # what it had not reported yet it has forgotten
+        world.forget_cuts(node)  # what it had not reported yet it has forgotten
     else:
         node.disk.flip("journal/*.journal")
 
@@ -310,7 +310,7 @@ def take_copy(world: World, node: SimNode, seconds: float, *, seen: bool) -> Non
             world.kill(node, why="is killed, and an old copy of its directory put back")
             world.spoilt.add(node.name)
             node.disk.put_back(copy)
-            world.cut_ids[node.name].clear()
+            world.forget_cuts(node)
             if not seen:
                 unseen(world, node)
 

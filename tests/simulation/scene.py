@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from ftwallet.ledger.operations import Kind
 from tests.simulation import plan, runner
 from tests.simulation.clients import Call, Clients
+from tests.simulation.disk import Loss
 from tests.simulation.plan import Fault
 from tests.simulation.watch import Watch
 from tests.simulation.world import SimNode, World, simulated
@@ -84,13 +85,13 @@ class Scene:
 
     # ---- Faults
 
-    def kill(self, who: str, *, at: str = "", power: bool = False) -> None:
-        """Now, or `at` a stage of the next new transaction; with `power` what was not synced may be lost."""
+    def kill(self, who: str, *, at: str = "", power: bool = False, loss: Loss = Loss.ANY) -> None:
+        """Now, or `at` a stage of the next new transaction; with `power` what was not synced may be lost, or is (`loss`)."""
         self.faults += 1
         if at:
             self.world.arm(self.node(who), at)
         else:
-            self.world.kill(self.node(who), power=power)
+            self.world.kill(self.node(who), power=power, loss=loss)
         self._hold()
 
     def fault(self, kind: str, who: str = "a", number: float = 0.0, word: str = "") -> None:

@@ -101,7 +101,11 @@ class Supervisor:
         self.process = Process("supervisor")
         self._promoting = False
         self.start_at = None
-        self._register = self.witness.read()  # not what the one before knew when it died
+        try:
+            self._register = self.witness.read()  # not what the one before knew when it died
+        except Refused as refused:
+            self.world.fail(f"record: {refused}")
+            return
         if hasattr(self.world, "nodes"):
             for node in self.world.nodes.values():
                 node.start_at, node.given_up, node.early_deaths = self.world.loop.time(), "", 0

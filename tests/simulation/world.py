@@ -28,12 +28,12 @@ from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
-from ftwallet.journal import Block, Journal
+from ftwallet.journal import Block, Corruption, Journal
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.node import disk as node_disk
 from ftwallet.node import primary as node_primary
-from ftwallet.node import receiving
+from ftwallet.node import receiving, seat
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.control import NodeControlServicer
 from ftwallet.node.outage import Outage
@@ -46,7 +46,7 @@ from ftwallet.rpc.servicers import WalletBackupServicer
 from ftwallet.rpc.v1 import wallet_pb2
 from ftwallet.wallet import Wallet
 from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
-from tests.simulation.disk import PLENTY, RecordDisk, SimDisk, disks_in_place
+from tests.simulation.disk import PLENTY, Loss, RecordDisk, SimDisk, disks_in_place
 from tests.simulation.loop import PROCESS, Killed, Process, SimExecutor, SimLoop
 from tests.simulation.network import Network, SimPorts
 from tests.simulation.supervisor import SimWitness, Supervisor
@@ -145,6 +145,7 @@ class World:
         self.spoilt: set[str] = set()  # nodes whose disk was taken, until the pair is paired again
         self.on_counted: Callable[[SimNode], None] = lambda node: None  # it has just become one that must hold all
         self.cut_ids: dict[str, set[str]] = {name: set() for name in NODES}  # of what was cut from its log
+        self.cut_frames: dict[str, set[bytes]] = {name: set() for name in NODES}  # which it must have kept a copy of
 
     # ---- Time and what goes by it
 
@@ -251,7 +252,19 @@ class World:
         self.say(node.name, f"ends: {outage.code.name} {outage.sentence}")
         if outage.code in (ExitCode.BROKEN_INVARIANT, ExitCode.FAILED):
             self.fail(f"crash: node {node.name} ended by itself: {outage.sentence}")
+        if outage.code is ExitCode.CORRUPTION:
+            self.called_damaged(node, outage.sentence)
         self._gone(node, process, power=False)
+
+    def forget_cuts(self, node: SimNode) -> None:
+        """Its directory is another one now."""
+        self.cut_ids[node.name].clear()
+        self.cut_frames[node.name].clear()
+
+    def called_damaged(self, node: SimNode, sentence: str) -> None:
+        """No crash leaves what looks like damage: else it would cost a healthy node its log, or its start."""
+        if not node.disk.flipped:
+            self.fail(f"undamaged: node {node.name} takes its disk for damaged, where no bit was flipped: {sentence}")
 
     def _end_at_once(self, node: SimNode, process: Process) -> None:
         if node.outage is not None:
@@ -268,23 +281,23 @@ class World:
         power = not node.disk.crash_keeps_power
         self.kill(node, power=power, why="is killed in the middle of a disk operation")
 
-    def kill(self, node: SimNode, *, power: bool = False, why: str = "is killed") -> None:
-        """SIGKILL; with `power` what was not synced may be lost."""
+    def kill(self, node: SimNode, *, power: bool = False, loss: Loss = Loss.ANY, why: str = "is killed") -> None:
+        """SIGKILL; with `power` what was not synced may be lost, or just `loss` is."""
         process = node.process
         if process is None or process.dead:
             return
         self.say(node.name, f"{why}{' and loses power' if power else ''}")
         node.code, node.sentence = ExitCode.OK, "killed"
-        self._gone(node, process, power=power)
+        self._gone(node, process, power=power, loss=loss)
 
-    def _gone(self, node: SimNode, process: Process, *, power: bool) -> None:
+    def _gone(self, node: SimNode, process: Process, *, power: bool, loss: Loss = Loss.ANY) -> None:
         process.die()
         self.graveyard.append(process)
         node.process, node.wallet, node.backup_face = None, None, None
         node.killed_at = self.loop.time()
         node.disk.crash_after = node.disk.fail_after = None
         if power:
-            node.disk.lose_power()
+            node.disk.lose_power(loss)
         self.network.died(node.name, power)
         for request in node.requests:
             self.network.later(0.001, _reset, request)
@@ -381,6 +394,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
     kept = {name: getattr(time, name) for name in ("monotonic", "time_ns", "time", "gmtime")}
     token_hex, executor = secrets.token_hex, node_disk.ThreadPoolExecutor
     slices, limits, cut = receiving.SLICE_BYTES, node_primary.Limits, Journal.cut
+    set_aside = seat.set_damaged_aside
     moves = (primary_core.check_primary_move, backup_core.check_backup_move)
     tokens = Random(f"{seed} tokens")
     was_collecting = gc.isenabled()
@@ -406,6 +420,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
             receiving.SLICE_BYTES = SLICE_BYTES
             node_primary.Limits = partial(limits, slice_bytes=SLICE_BYTES)  # type: ignore[misc, assignment]
             Journal.cut = _copied(world, cut)  # type: ignore[method-assign, assignment]
+            seat.set_damaged_aside = _told_of_damage(world, set_aside)
             structlog.configure(processors=[_into_trace(world)], cache_logger_on_first_use=False)
             yield world
     finally:
@@ -415,6 +430,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
         secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
         receiving.SLICE_BYTES, node_primary.Limits = slices, limits  # type: ignore[misc]
         Journal.cut = cut  # type: ignore[method-assign]
+        seat.set_damaged_aside = set_aside
         if world is not None:
             world.dispose()
         structlog.reset_defaults()
@@ -443,11 +459,20 @@ def _copied(world: World, cut: Callable[..., list[Block]]) -> Callable[..., list
         for block in blocks:
             asked = [one for one in decode_operations(block.payload) if one.kind in (Kind.DEPOSIT, Kind.WITHDRAW)]
             world.cut_ids[node.name].update(one.transaction_id for one in asked)
+            world.cut_frames[node.name].add(block.raw)
             if not node.disk.keeps_copy(block.raw):
                 world.fail(f"copy: node {node.name} has cut lsn {block.first_lsn} and kept no copy that is synced")
         return blocks
 
     return checked
+
+
+def _told_of_damage(world: World, set_aside: Callable[..., Path]) -> Callable[..., Path]:
+    def told(node_dir: Path, owner: Identity, damage: Corruption) -> Path:
+        world.called_damaged(world.nodes[node_dir.name], str(damage))
+        return set_aside(node_dir, owner, damage)
+
+    return told
 
 
 def _into_trace(world: World) -> structlog.types.Processor:
