@@ -19,9 +19,13 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 from unittest import mock
 
+from msgspec import structs
+
 from ftwallet import platform
+from ftwallet.errors import DiskFault
 from ftwallet.journal import checkpoints, frames, quarantine, recovery, segments
 from ftwallet.journal import journal as journal_module
+from ftwallet.journal.damage import disk_errors
 from ftwallet.journal.head import Head
 from ftwallet.journal.identity import Identity
 from ftwallet.journal.journal import Journal
@@ -32,6 +36,7 @@ from ftwallet.node import backup as backup_node
 from ftwallet.node import receiving, seat
 from ftwallet.node.disk import Disk
 from ftwallet.node.following import Following
+from ftwallet.node.outage import Outage
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.node.service import PrimaryWalletService
 from ftwallet.replication import effects as fx
@@ -44,6 +49,7 @@ from ftwallet.supervisor import promotion
 from ftwallet.witness import file as witness_file
 from ftwallet.witness.file import FileWitness
 from tests.replication import breaks as protocol
+from tests.simulation import moments_disk as disk
 from tests.simulation import plan, runner, supervisor
 from tests.simulation.moments import Moment, scenario
 
@@ -352,7 +358,7 @@ def torn_taken_as_whole() -> Patch:
     """Neither checksum nor hash chain is looked at: what a frame's header promises is believed."""
 
     def after(self: Head, block: Any) -> Head:
-        return _after(self, block._replace(chain=frames.next_chain(self.chain, *_hashed(block))))
+        return _after(self, structs.replace(block, chain=frames.next_chain(self.chain, *_hashed(block))))
 
     def _hashed(block: Any) -> Any:
         return block.epoch, block.first_lsn, block.count, block.payload
@@ -382,6 +388,24 @@ def retry_after_a_failed_sync() -> Patch:
         return write
 
     return method(Journal, "_write", replace)
+
+
+def goes_on_after_a_failed_write() -> Patch:
+    """Neither is the journal poisoned, nor does the node end."""
+
+    @contextlib.contextmanager
+    def unpoisoned(self: Journal) -> Iterator[None]:
+        with disk_errors(self.directory, "written"):
+            yield
+
+    def replace(whole: Any) -> Any:
+        def failed(self: Outage, error: BaseException) -> None:
+            if type(error) is not DiskFault:
+                whole(self, error)
+
+        return failed
+
+    return together(mock.patch.object(Journal, "_poisoned_until_done", unpoisoned), method(Outage, "failed", replace))
 
 
 def checkpoints_unchecked() -> Patch:
@@ -573,13 +597,18 @@ BREAKS = (
     Break("twice", "an id is executed twice", execute_twice),
     Break("answer-early", "a transaction is executed and answered when its own disk has it", answer_before_execution),
     # What is synced
-    Break("unsynced-record", "the witness's record is not synced", without("fdatasync", (FileWitness, "_write"))),
+    Break(
+        "unsynced-record",
+        "the witness's record is not synced",
+        without("fdatasync", (FileWitness, "_write")),
+        moment=disk.power_fails_and_the_record_was_just_written,
+    ),
     Break("unsynced-append", "a block is not synced", without("fdatasync", (Journal, "_write"))),
     Break(
         "unsynced-segment",
         "a new segment's header is not synced",
         without("fdatasync", (journal_module, "create_segment"), (recovery, "create_segment")),
-        ("crash-op",),
+        moment=disk.power_fails_when_a_segment_is_named,
     ),
     Break(
         "unsynced-name",
@@ -592,58 +621,77 @@ BREAKS = (
         "unsynced-incarnation",
         "identity.json's name is not synced",
         without("fsync_directory", (Identity, "_save")),
-        ("power", "both"),
+        moment=disk.power_fails_and_a_name_is_lost,
     ),
     Break(
         "unsynced-checkpoint",
         "a checkpoint is not synced",
         without("fdatasync", (checkpoints, "_write_draft")),
-        ("both", "power"),
+        moment=disk.power_fails_after_two_checkpoints,
     ),
-    Break("unsynced-cut", "a cut is not synced", without("fdatasync", (recovery, "truncate_file")), ("stage", "power")),
+    Break(
+        "unsynced-cut",
+        "a cut is not synced",
+        without("fdatasync", (recovery, "truncate_file")),
+        moment=disk.power_fails_in_the_block_after_a_cut,
+    ),
     Break(
         "unsynced-removal",
         "removed segments come back",
         without("fsync_directory", (Journal, "_remove_after")),
-        ("stage", "power"),
+        moment=disk.power_fails_in_a_cut_of_two_segments,
     ),
     Break(
         "unsynced-start",
         "a start does not sync what it found",
         without("fdatasync", (recovery, "_make_durable")),
-        ("kill-op", "power"),
+        moment=disk.killed_before_a_sync,
     ),
     Break(
         "unsynced-part",
         "slices of a checkpoint are not synced",
         without("fdatasync", (receiving, "_write")),
-        ("wipe", "both", "at-state"),
+        moment=disk.power_fails_when_a_state_sync_is_installed,
     ),
     Break(
-        "unsynced-rollbacks", "rollbacks are not synced", without("fdatasync", (Rollbacks, "_write")), ("stage", "both")
+        "unsynced-rollbacks",
+        "rollbacks are not synced",
+        without("fdatasync", (Rollbacks, "_write")),
+        moment=disk.power_fails_after_a_cut,
     ),
     Break(
         "unsynced-copy",
         "the copy of what is cut is not synced",
         without("fdatasync", (quarantine, "_copy")),
-        ("stage",),
+        moment=disk.power_fails_after_a_cut,
     ),
     # What is on the disk
     Break("corrupt-is-torn", "a damaged frame is cut off like a torn one", corrupt_taken_for_torn, ("flip-unseen",)),
-    Break("torn-is-corrupt", "a torn frame is taken for damage", torn_taken_for_corrupt, ("crash-op", "power")),
-    Break("torn-is-whole", "a torn frame is taken as whole", torn_taken_as_whole, ("crash-op", "power")),
-    Break("sync-again", "a failed sync is tried again", retry_after_a_failed_sync, ("eio",)),
+    Break(
+        "torn-is-corrupt",
+        "a torn frame is taken for damage",
+        torn_taken_for_corrupt,
+        moment=disk.power_fails_in_a_block,
+    ),
+    Break("torn-is-whole", "a torn frame is taken as whole", torn_taken_as_whole, moment=disk.power_fails_in_a_block),
+    Break("sync-again", "a failed sync is tried again", retry_after_a_failed_sync, moment=disk.a_sync_fails),
     Break(
         "cache-kept",
         "after a failed sync the page cache is believed",
         without("drop_cache", (recovery, "_make_durable")),
-        ("eio",),
+        moment=disk.a_sync_fails,
+    ),
+    Break(
+        "not-poisoned",
+        "after a failed sync the journal is written on, and the node goes on",
+        goes_on_after_a_failed_write,
+        moment=disk.a_sync_fails_and_the_backup_leads,
     ),
     Break(
         "checkpoint-unchecked",
         "a checkpoint's checksums are not looked at",
         checkpoints_unchecked,
-        ("flip-checkpoint",),
+        moment=disk.a_bit_of_a_checkpoint_is_flipped,
     ),
     Break("late-history", "a backup's checkpoint has the history of the block before", history_after_execution),
 )

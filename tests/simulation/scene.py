@@ -61,17 +61,28 @@ class Scene:
 
     # ---- Clients
 
-    def deposit(self, account: str, amount: int, transaction_id: str = "", *, wait: bool = True) -> Call:
-        return self.ask(Kind.DEPOSIT, account, amount, transaction_id, wait=wait)
+    def deposit(
+        self, account: str, amount: int, transaction_id: str = "", *, wait: bool = True, gives_up: bool = False
+    ) -> Call:
+        return self.ask(Kind.DEPOSIT, account, amount, transaction_id, wait=wait, gives_up=gives_up)
 
     def withdraw(self, account: str, amount: int, transaction_id: str = "", *, wait: bool = True) -> Call:
         return self.ask(Kind.WITHDRAW, account, amount, transaction_id, wait=wait)
 
-    def ask(self, kind: Kind, account: str, amount: int, transaction_id: str = "", *, wait: bool = True) -> Call:
-        """Send a transaction until it is answered; without `wait` that goes on while the scene does."""
+    def ask(
+        self,
+        kind: Kind,
+        account: str,
+        amount: int,
+        transaction_id: str = "",
+        *,
+        wait: bool = True,
+        gives_up: bool = False,
+    ) -> Call:
+        """Send a transaction until it is answered, or once; without `wait` that goes on while the scene does."""
         self._number += 1
         call = self.clients.begin_call(transaction_id or f"t{self._number}", kind, account, amount)
-        self._of_the_client(self.clients.ask_again(call))
+        self._of_the_client(self.clients.ask_again(call, gives_up=gives_up))
         if wait:
             self.run_until(lambda: call.answer is not None, f"{call.transaction_id} is answered")
         return call
@@ -86,7 +97,7 @@ class Scene:
     # ---- Faults
 
     def kill(self, who: str, *, at: str = "", power: bool = False, loss: Loss = Loss.ANY) -> None:
-        """Now, or `at` a stage of the next new transaction; with `power` what was not synced may be lost, or is (`loss`)."""
+        """Now, or `at` a stage of the next new transaction; with `power` also `loss` of what was not synced."""
         self.faults += 1
         if at:
             self.world.arm(self.node(who), at)
