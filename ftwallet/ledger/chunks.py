@@ -1,49 +1,55 @@
-"""A checkpoint of the ledger as a sequence of small encoded chunks: a head, then accounts, then transactions.
+"""A checkpoint of the ledger as a sequence of small encoded chunks: a head, accounts, transactions, an end.
 
-Slices are small so that whoever encodes or loads them may pause in between. The head counts what must
-follow, so that a checkpoint that ends early is noticed. The form is permanent; `format` names it.
+Slices are small so that whoever encodes or loads them may pause in between. The end counts what has come, so
+that a checkpoint that lacks something is noticed. The form is permanent; `format` names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _SLICE: Final = 1000
+
+Item = TypeVar("Item")
 
 
 class HeadChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=0):
-    """Where the state stands, and how many accounts (`@world` included) and transactions follow."""
+    """Where the state stands; `time_us` is the time of its last operation, microseconds since 1970 UTC."""
 
     applied_lsn: int
     digest: bytes
     rules: bytes
-    accounts: int
-    transactions: int
+    time_us: int
     format: int = FORMAT
 
 
 class AccountsChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=1):
-    """Accounts from number `first` on; balances are decimal digits of minor units, None where none exists."""
+    """Accounts, `@world` among them; balances are decimal digits of minor units."""
 
-    first: int
     names: list[str]
-    balances: list[str | None]
+    balances: list[str]
 
 
 class TransactionsChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=2):
-    """Transactions after the first `first` ones, in order of first appearance."""
+    """Transactions by their ids."""
 
-    first: int
     ids: list[str]
     packed: list[bytes]
 
 
-Chunk = HeadChunk | AccountsChunk | TransactionsChunk
+class EndChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=3):
+    """How many accounts and transactions there were."""
+
+    accounts: int
+    transactions: int
+
+
+Chunk = HeadChunk | AccountsChunk | TransactionsChunk | EndChunk
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
@@ -59,19 +65,27 @@ def decode_chunk(encoded: bytes) -> Chunk:
     return chunk
 
 
-def account_chunks(names: list[str], balances: list[int | None]) -> Iterator[bytes]:
-    """Encode as many accounts as there are balances; `names` may be longer, and may be growing."""
-    for first in range(0, len(balances), _SLICE):
-        digits = [None if balance is None else str(balance) for balance in balances[first : first + _SLICE]]
-        yield encode_chunk(AccountsChunk(first, names[first : first + len(digits)], digits))
+def chunks(
+    head: HeadChunk, accounts: Iterable[tuple[str, int]], transactions: Iterable[tuple[str, bytes]]
+) -> Iterator[bytes]:
+    """Encode a whole checkpoint, a slice at a time as it is drawn."""
+    yield encode_chunk(head)
+    counts = [0, 0]
+    for slice_ in _slices(accounts):
+        counts[0] += len(slice_)
+        names, balances = zip(*slice_, strict=True)
+        yield encode_chunk(AccountsChunk(list(names), [str(balance) for balance in balances]))
+    for part in _slices(transactions):
+        counts[1] += len(part)
+        ids, packed = zip(*part, strict=True)
+        yield encode_chunk(TransactionsChunk(list(ids), list(packed)))
+    yield encode_chunk(EndChunk(*counts))
 
 
-def transaction_chunks(transactions: dict[str, bytes]) -> Iterator[bytes]:
-    """Encode all transactions of a dictionary that nobody writes any more."""
-    items = iter(transactions.items())
-    for first in range(0, len(transactions), _SLICE):
-        ids, packed = zip(*islice(items, _SLICE), strict=True)
-        yield encode_chunk(TransactionsChunk(first, list(ids), list(packed)))
+def _slices(items: Iterable[Item]) -> Iterator[list[Item]]:
+    drawn = iter(items)
+    while taken := list(islice(drawn, _SLICE)):
+        yield taken
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ to an lsn and differ in digest have executed it differently, which no disk or ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -16,9 +16,9 @@ from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.imports import imported_outcome
 from ftwallet.ledger.operations import Kind, Operation, rolled_back_kind
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
-from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, time_us, unpack
+from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
-from ftwallet.ledger.state import WORLD_NUMBER, MemoryState, Standing, State
+from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, checkpoint_chunks
 
 _DIGEST_BYTES: Final = 32
 _OK: Final = OutcomeCode.OK
@@ -47,12 +47,14 @@ class Ledger:
 
     def __init__(self, rules: Rules, state: State) -> None:
         self._state = state
-        self._numbers = state.numbers
-        self._balances = state.balances
-        self._transactions = state.transactions
         self._standing = state.standing or Standing(0, bytes(_DIGEST_BYTES), require_valid(rules))
         self.duplicates = 0
         state.stand(self._standing)
+
+    @property
+    def state(self) -> State:
+        """What it knows: for who brings in what is on disk, and writes it there. Only the ledger changes it."""
+        return self._state
 
     @property
     def applied_lsn(self) -> int:
@@ -77,12 +79,14 @@ class Ledger:
         """
         if first_lsn != self.applied_lsn + 1:
             raise BrokenInvariant(f"a block from lsn {first_lsn} cannot follow lsn {self.applied_lsn}")
+        self._state.begin(operations)
         outcomes: list[Outcome] = []
         records: list[bytes] = []
         self._execute(first_lsn, epoch, operations, outcomes, records)
         if records:
             digest = blake2b(self.digest + b"".join(records), digest_size=_DIGEST_BYTES).digest()
-            self._standing = Standing(first_lsn + len(records) - 1, digest, self.rules)
+            time_us = max(self.time_us, operations[-1].time_us)
+            self._standing = Standing(first_lsn + len(records) - 1, digest, self.rules, time_us)
             self._state.stand(self._standing)
         return outcomes
 
@@ -95,7 +99,7 @@ class Ledger:
         records: list[bytes],
     ) -> None:
         """The path of every deposit and withdrawal, in one loop: one more call in it costs a tenth of it."""
-        remembered, numbers = self._transactions, self._numbers
+        remembered, accounts = self._state.transactions, self._state.accounts
         recall = remembered.get
         for operation in operations:
             transaction_id, kind = operation.transaction_id, operation.kind
@@ -103,51 +107,42 @@ class Ledger:
             if kind > _WITHDRAW or (recorded is not None and not is_rolled_back(recorded)):
                 outcome, record = self._uncommon(lsn, epoch, operation)
             else:
-                number = numbers.get(operation.account_id)
-                if number is None:
-                    number = self._new_number(operation.account_id)
+                account_id = operation.account_id
                 amount = operation.amount if operation.high else operation.low
-                outcome = self._deposit(number, amount) if kind == _DEPOSIT else self._withdraw(number, amount)
+                move = self._deposit if kind == _DEPOSIT else self._withdraw
+                outcome = move(accounts, account_id, amount)
                 figure = outcome.new_balance if outcome.limit is None else outcome.limit
-                record = pack(kind, outcome.code, number, lsn, epoch, operation.time_us, amount, figure)
+                record = pack(kind, outcome.code, account_id, lsn, epoch, operation.time_us, amount, figure)
                 remembered[transaction_id] = record
             outcomes.append(outcome)
             records.append(record)
             lsn += 1
 
-    def _deposit(self, number: int, amount: int) -> Outcome:
-        if number == WORLD_NUMBER:
+    def _deposit(self, accounts: MutableMapping[str, int], account_id: str, amount: int) -> Outcome:
+        if account_id == WORLD:
             return _NOT_FOUND
-        balances, limit = self._balances, self._standing.rules.max_balance
-        new_balance = (balances[number] or 0) + amount
+        new_balance = accounts.get(account_id, 0) + amount
+        limit = self._standing.rules.max_balance
         if new_balance > limit:
             return Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=limit)
-        balances[WORLD_NUMBER] = (balances[WORLD_NUMBER] or 0) - amount
-        balances[number] = new_balance
+        accounts[WORLD] -= amount
+        accounts[account_id] = new_balance
         return Outcome(_OK, new_balance)
 
-    def _withdraw(self, number: int, amount: int) -> Outcome:
-        balances = self._balances
-        balance = balances[number]
-        if balance is None or number == WORLD_NUMBER:
+    def _withdraw(self, accounts: MutableMapping[str, int], account_id: str, amount: int) -> Outcome:
+        balance = accounts.get(account_id)
+        if balance is None or account_id == WORLD:
             return _NOT_FOUND
         if balance < amount:
             return _INSUFFICIENT
-        balances[WORLD_NUMBER] = (balances[WORLD_NUMBER] or 0) + amount
-        balances[number] = balance - amount
+        accounts[WORLD] += amount
+        accounts[account_id] = balance - amount
         return Outcome(_OK, balance - amount)
-
-    def _new_number(self, account_id: str) -> int:
-        number = len(self._balances)
-        self._numbers[account_id] = number
-        self._state.names.append(account_id)
-        self._balances.append(None)
-        return number
 
     def _uncommon(self, lsn: int, epoch: int, operation: Operation) -> tuple[Outcome, bytes]:
         """What no client asked for: a rollback, an import, new rules, an id that has its outcome already."""
         transaction_id = operation.transaction_id
-        recorded = self._transactions.get(transaction_id)
+        recorded = self._state.transactions.get(transaction_id)
         if recorded is not None and not is_rolled_back(recorded):
             self.duplicates += 1
             return _outcome(unpack(recorded)), recorded
@@ -155,13 +150,13 @@ class Ledger:
             kind, outcome = self._settle(operation)
         except ValueError as error:
             raise BrokenInvariant(f"the record at lsn {lsn} holds what no primary writes: {error}") from error
-        number, amount = WORLD_NUMBER, 0
-        if kind != UNKNOWN_BODY and operation.account_id:
-            number, amount = self._number(operation.account_id), operation.amount
+        account_id, amount = "", 0
+        if kind != UNKNOWN_BODY:
+            account_id, amount = operation.account_id, operation.amount
         figure = outcome.new_balance if outcome.limit is None else outcome.limit
-        record = pack(kind, outcome.code, number, lsn, epoch, operation.time_us, amount, figure)
+        record = pack(kind, outcome.code, account_id, lsn, epoch, operation.time_us, amount, figure)
         if transaction_id:
-            self._transactions[transaction_id] = record
+            self._state.transactions[transaction_id] = record
         return outcome, record
 
     def _settle(self, operation: Operation) -> tuple[int, Outcome]:
@@ -179,10 +174,10 @@ class Ledger:
         raise ValueError(f"a {kind.name} among the uncommon")
 
     def _open_account(self, imported: Operation) -> Outcome:
-        number = self._number(imported.account_id)
-        if self._balances[number] is not None:
+        accounts = self._state.accounts
+        if imported.account_id in accounts:
             return Outcome(OutcomeCode.ACCOUNT_EXISTS)
-        return self._deposit(number, imported.amount)
+        return self._deposit(accounts, imported.account_id, imported.amount)
 
     def _change_rules(self, rules: Rules) -> Outcome:
         """Decimals are the meaning of every balance, so they only change before there are any."""
@@ -191,63 +186,41 @@ class Ledger:
         self._standing = self._standing._replace(rules=rules)
         return Outcome(_OK)
 
-    def _number(self, account_id: str) -> int:
-        number = self._numbers.get(account_id)
-        return self._new_number(account_id) if number is None else number
-
     def find(self, transaction_id: str) -> Transaction | None:
-        """What is remembered under an id; None for one that was never executed nor rolled back."""
-        packed = self._transactions.get(transaction_id)
-        return None if packed is None else self._transaction(transaction_id, packed)
+        """What is remembered under an id that is not unread; None for one that was neither executed nor rolled back."""
+        packed = self._state.transaction(transaction_id)
+        return None if packed is None else _transaction(transaction_id, packed)
 
     def balance(self, account_id: str) -> int | None:
-        """Balance in minor units, `@world` included; None when there is no such account."""
-        number = self._numbers.get(account_id)
-        return None if number is None else self._balances[number]
+        """Balance in minor units of an account that is not unread, `@world` included; None when there is none."""
+        return self._state.account(account_id)
 
     def check(self) -> None:
         """Raise BrokenInvariant unless all balances add up to zero and none but `@world`'s is negative."""
-        if total := sum(filter(None, self._balances)):
-            raise BrokenInvariant(f"all balances add up to {total} minor units, not to zero")
-        for account_id, balance in self.export_accounts():
-            if balance < 0:
+        total = 0
+        for account_id, balance in self._state.export_accounts():
+            total += balance
+            if balance < 0 and account_id != WORLD:
                 raise BrokenInvariant(f"account {account_id!r} has {balance} minor units")
+        if total:
+            raise BrokenInvariant(f"all balances add up to {total} minor units, not to zero")
 
     def export_accounts(self) -> Iterator[tuple[str, int]]:
         """Every account but `@world` with its balance in minor units, as they are at this call."""
-        pairs = zip(self._state.names, list(self._balances), strict=False)
-        next(pairs)
-        return ((account_id, balance) for account_id, balance in pairs if balance is not None)
+        return (pair for pair in self._state.export_accounts() if pair[0] != WORLD)
 
     def transactions(self) -> Iterator[Transaction]:
-        """Every transaction remembered at this call, in order of the first appearance of their ids."""
-        return (self._transaction(*pair) for pair in dict(self._transactions).items())
+        """Every transaction remembered at this call."""
+        return (_transaction(*pair) for pair in self._state.export_transactions())
 
-    def newest_time_us(self) -> int:
-        """The newest time of a remembered transaction, microseconds since 1970 UTC; takes as long as they are many."""
-        return max(map(time_us, self._transactions.values()), default=0)
-
-    def _transaction(self, transaction_id: str, packed: bytes) -> Transaction:
-        known = unpack(packed)
-        outcome = _outcome(known)
-        has_body = known.kind != UNKNOWN_BODY
-        return Transaction(
-            transaction_id,
-            kind=Kind(known.kind) if has_body else None,
-            account_id=self._state.names[known.account_number] if has_body else None,
-            amount=known.amount if has_body else None,
-            code=outcome.code,
-            new_balance=outcome.new_balance,
-            lsn=known.lsn,
-            epoch=known.epoch,
-            time_us=known.time_us,
-            status=Status.ROLLED_BACK if is_rolled_back(packed) else Status.COMMITTED,
-            limit=outcome.limit,
-        )
+    @property
+    def time_us(self) -> int:
+        """The time of the last operation, microseconds since 1970 UTC; 0 when there is none."""
+        return self._standing.time_us
 
     def checkpoint_state(self) -> CheckpointState:
-        """A checkpoint of the ledger as it is at this call; see `State.export_chunks`."""
-        return CheckpointState(self.applied_lsn, self.digest.hex(), self._state.export_chunks())
+        """A checkpoint of the ledger as it is at this call; see `checkpoint_chunks`."""
+        return CheckpointState(self.applied_lsn, self.digest.hex(), checkpoint_chunks(self._state))
 
     @classmethod
     def restore(cls, chunks: Iterable[bytes], state: State | None = None) -> Ledger:
@@ -263,6 +236,25 @@ class Ledger:
         ledger = cls(state.standing.rules, state)
         ledger.check()
         return ledger
+
+
+def _transaction(transaction_id: str, packed: bytes) -> Transaction:
+    known = unpack(packed)
+    outcome = _outcome(known)
+    has_body = known.kind != UNKNOWN_BODY
+    return Transaction(
+        transaction_id,
+        kind=Kind(known.kind) if has_body else None,
+        account_id=known.account_id if has_body else None,
+        amount=known.amount if has_body else None,
+        code=outcome.code,
+        new_balance=outcome.new_balance,
+        lsn=known.lsn,
+        epoch=known.epoch,
+        time_us=known.time_us,
+        status=Status.ROLLED_BACK if is_rolled_back(packed) else Status.COMMITTED,
+        limit=outcome.limit,
+    )
 
 
 def _outcome(known: Packed) -> Outcome:

@@ -1,44 +1,68 @@
 """What the ledger knows, behind an interface that a store on disk fits as well.
 
-An account's id is kept once: everything else names it by its number, dense in order of first appearance.
-Number 0 is `@world`, against which all money moves. A refused operation gives its account a number too, but
-no balance: an account exists when its balance is not None.
+Blocks execute against dictionaries alone: what of the state is on disk has to be in them before. So a block costs no
+look-up more than it must, and reading the disk can happen where nobody waits for it: `prepare` says what has to be
+read, `fetch` reads it in any thread, `take` brings it in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, MutableSequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from ftwallet.ledger.chunks import (
     AccountsChunk,
     Chunk,
+    EndChunk,
     HeadChunk,
     TransactionsChunk,
-    account_chunks,
+    chunks,
     decode_chunk,
-    encode_chunk,
-    transaction_chunks,
 )
+from ftwallet.ledger.operations import Operation
 from ftwallet.ledger.rules import Rules, decode_rules, encode_rules
 
 WORLD: Final = "@world"
-WORLD_NUMBER: Final = 0
 
 
 class Standing(NamedTuple):
-    """Where a state stands: the last lsn in it, the digest of all outcomes so far, the rules in force."""
+    """Where a state stands.
+
+    That is: the last lsn in it, the digest of all outcomes so far, the rules in force, and the time of the last
+    operation in microseconds since 1970 UTC.
+    """
 
     applied_lsn: int
     digest: bytes
     rules: Rules
+    time_us: int = 0
+
+
+class Unread(NamedTuple):
+    """What may be on disk and is not in memory."""
+
+    accounts: Sequence[str] = ()
+    transactions: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.transactions)
+
+
+class Found(NamedTuple):
+    """What was read of an Unread, and when, counted in writes of the disk; None for what is not there."""
+
+    accounts: dict[str, int | None]
+    transactions: dict[str, bytes | None]
+    generation: int
+
+
+NOTHING: Final = Unread()
 
 
 class State(Protocol):
-    """The ledger's memory. Its collections are written in place, and `stand` ends a block.
+    """The ledger's memory. `accounts` and `transactions` are written in place, and `stand` ends a block.
 
-    A store that must outlive its process gathers the writes of a block and makes them durable together in
-    `stand`.
+    They hold at least what the blocks prepared last need.
     """
 
     @property
@@ -46,16 +70,8 @@ class State(Protocol):
         """Where it stands; None while it is new, or not loaded to the end."""
 
     @property
-    def numbers(self) -> MutableMapping[str, int]:
-        """Account id to number."""
-
-    @property
-    def names(self) -> MutableSequence[str]:
-        """Account number to id."""
-
-    @property
-    def balances(self) -> MutableSequence[int | None]:
-        """Account number to balance in minor units; None for an account that does not exist."""
+    def accounts(self) -> MutableMapping[str, int]:
+        """Account id to balance in minor units, `@world` included."""
 
     @property
     def transactions(self) -> MutableMapping[str, bytes]:
@@ -64,88 +80,144 @@ class State(Protocol):
     def stand(self, standing: Standing) -> None:
         """The block is whole: the state now stands here."""
 
-    def export_chunks(self) -> Iterator[bytes]:
-        """The state as it is at this call, as chunks of a checkpoint; the ledger may go on at once."""
+    def begin(self, operations: Sequence[Operation]) -> None:
+        """The next block is executed now: what it needs must be in memory. Reads the disk if that was not prepared."""
+
+    def prepare(self, operations: Sequence[Operation], *, new: bool) -> Unread:
+        """A block comes; returns what must be read for it. `new`: the ids of its transactions are known to be so."""
+
+    def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
+        """What of this may be on disk only."""
+
+    def fetch(self, unread: Unread) -> Found:
+        """Read the disk; for any thread."""
+
+    def take(self, found: Found) -> bool:
+        """Bring in what was read; returns whether it was still what the disk holds. If not, it has to be read anew."""
+
+    def account(self, account_id: str) -> int | None:
+        """Balance of an account that is not unread, None when there is none."""
+
+    def transaction(self, transaction_id: str) -> bytes | None:
+        """A packed transaction that is not unread, None when there is none."""
+
+    def export_accounts(self) -> Iterator[tuple[str, int]]:
+        """All accounts as they are at this call; the ledger may go on at once."""
+
+    def export_transactions(self) -> Iterator[tuple[str, bytes]]:
+        """All transactions as they are at this call."""
 
     def load_chunk(self, chunk: bytes) -> None:
-        """Take in the next chunk of an export; raises ValueError when it is not that."""
+        """Take in the next chunk of a checkpoint; raises ValueError when it is not that."""
 
 
 class MemoryState:
-    """A State in dictionaries and lists; about 230 bytes an id and 260 an account (ids of 36 characters)."""
+    """A State in dictionaries; about 230 bytes an id and 200 an account (ids of 36 characters)."""
 
     def __init__(self) -> None:
         self.standing: Standing | None = None
-        self.numbers: dict[str, int] = {WORLD: WORLD_NUMBER}
-        self.names: list[str] = [WORLD]
-        self.balances: list[int | None] = [0]
+        self.accounts: dict[str, int] = {WORLD: 0}
         self.transactions: dict[str, bytes] = {}
-        self._loading: HeadChunk | None = None
+        self._loading = Loading()
 
     def stand(self, standing: Standing) -> None:
         """The block is whole: the state now stands here."""
         self.standing = standing
 
-    def export_chunks(self) -> Iterator[bytes]:
-        """The state as it is at this call, as chunks of a checkpoint.
+    def begin(self, operations: Sequence[Operation]) -> None:
+        """All is in memory."""
 
-        Copies at once, without encoding (tens of milliseconds for a million ids); the iterator then encodes
-        in slices, and may be drawn from in a thread while the ledger goes on. Raises ValueError while
-        nothing was ever applied.
-        """
-        if self.standing is None:
-            raise ValueError("an empty state has no checkpoint")
-        applied_lsn, digest, rules = self.standing
-        balances, transactions = list(self.balances), dict(self.transactions)
-        head = HeadChunk(applied_lsn, digest, encode_rules(rules), len(balances), len(transactions))
-        # Names are only ever appended, so a slice of the living list is as good as a copy.
-        return self._encode_copies(head, self.names, balances, transactions)
+    def prepare(self, operations: Sequence[Operation], *, new: bool) -> Unread:
+        """All is in memory."""
+        return NOTHING
 
-    @staticmethod
-    def _encode_copies(
-        head: HeadChunk, names: list[str], balances: list[int | None], transactions: dict[str, bytes]
-    ) -> Iterator[bytes]:
-        yield encode_chunk(head)
-        yield from account_chunks(names, balances)
-        yield from transaction_chunks(transactions)
+    def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
+        """All is in memory."""
+        return NOTHING
+
+    def fetch(self, unread: Unread) -> Found:
+        """All is in memory."""
+        return Found({}, {}, 0)
+
+    def take(self, found: Found) -> bool:
+        """All is in memory."""
+        return True
+
+    def account(self, account_id: str) -> int | None:
+        """Balance of an account."""
+        return self.accounts.get(account_id)
+
+    def transaction(self, transaction_id: str) -> bytes | None:
+        """A packed transaction."""
+        return self.transactions.get(transaction_id)
+
+    def export_accounts(self) -> Iterator[tuple[str, int]]:
+        """All accounts, copied at this call, in the order in which they came to be."""
+        return iter(dict(self.accounts).items())
+
+    def export_transactions(self) -> Iterator[tuple[str, bytes]]:
+        """All transactions, copied at this call (tens of milliseconds for a million), in order of first appearance."""
+        return iter(dict(self.transactions).items())
 
     def load_chunk(self, chunk: bytes) -> None:
-        """Take in the next chunk of an export, in order; `standing` is set by the last one.
+        """Take in the next chunk of a checkpoint, in order; `standing` is set by the last one.
 
         Raises ValueError when the chunk does not follow the one before, or is not a chunk at all.
         """
-        self._take(decode_chunk(chunk))
-        head = self._loading
-        if head and (len(self.names), len(self.transactions)) == (head.accounts, head.transactions):
-            self.standing = Standing(head.applied_lsn, head.digest, decode_rules(head.rules))
-            self._loading = None
+        match self._loading.next(chunk, fresh=self.standing is None and not self.transactions):
+            case HeadChunk():
+                self.accounts.clear()
+            case AccountsChunk(names, balances):
+                self.accounts.update(zip(names, map(int, balances), strict=True))
+            case TransactionsChunk(ids, packed):
+                self.transactions.update(zip(ids, packed, strict=True))
+            case EndChunk(accounts, transactions):
+                whole = (accounts, transactions) == (len(self.accounts), len(self.transactions))
+                self.standing = self._loading.end(whole=whole)
 
-    def _take(self, chunk: Chunk) -> None:
+
+class Loading:
+    """The order that the chunks of a checkpoint come in."""
+
+    def __init__(self) -> None:
+        self._head: HeadChunk | None = None
+        self._accounts = 0
+        self._transactions = 0
+
+    def next(self, encoded: bytes, *, fresh: bool) -> Chunk:
+        """The next chunk; raises ValueError when it does not follow, or when the state is not `fresh` at the first."""
+        chunk = decode_chunk(encoded)
         if isinstance(chunk, HeadChunk):
-            self._begin_loading(chunk)
-        elif self._loading is None:
+            if self._head or not fresh:
+                raise ValueError("a checkpoint can only be loaded into an empty state")
+            self._head = chunk
+        elif self._head is None:
             raise ValueError("a chunk of a checkpoint outside of its head and its end")
         elif isinstance(chunk, AccountsChunk):
-            self._take_accounts(chunk)
-        else:
-            self._take_transactions(chunk)
+            self._accounts += len(chunk.names)
+        elif isinstance(chunk, TransactionsChunk):
+            self._transactions += len(chunk.ids)
+        elif (chunk.accounts, chunk.transactions) != (self._accounts, self._transactions):
+            found = f"{self._accounts} accounts and {self._transactions} transactions"
+            raise ValueError(f"{found} do not follow where {chunk.accounts} and {chunk.transactions} are announced")
+        return chunk
 
-    def _begin_loading(self, head: HeadChunk) -> None:
-        if self.standing or self._loading or self.transactions:
-            raise ValueError("a checkpoint can only be loaded into an empty state")
-        self._loading = head
-        self.numbers.clear()
-        self.names.clear()
-        self.balances.clear()
+    def end(self, *, whole: bool) -> Standing:
+        """Where the state stands, when all has come and nothing twice; raises ValueError otherwise."""
+        head = self._head
+        if head is None or not whole:
+            raise ValueError("an account or a transaction stands twice in the checkpoint")
+        self._head = None
+        return Standing(head.applied_lsn, head.digest, decode_rules(head.rules), head.time_us)
 
-    def _take_accounts(self, chunk: AccountsChunk) -> None:
-        if chunk.first != len(self.names) or len(chunk.names) != len(chunk.balances):
-            raise ValueError(f"accounts from number {chunk.first} do not follow {len(self.names)} accounts")
-        self.numbers.update(zip(chunk.names, range(chunk.first, chunk.first + len(chunk.names)), strict=True))
-        self.names.extend(chunk.names)
-        self.balances.extend(None if digits is None else int(digits) for digits in chunk.balances)
 
-    def _take_transactions(self, chunk: TransactionsChunk) -> None:
-        if chunk.first != len(self.transactions) or len(chunk.ids) != len(chunk.packed):
-            raise ValueError(f"transactions from {chunk.first} do not follow {len(self.transactions)} others")
-        self.transactions.update(zip(chunk.ids, chunk.packed, strict=True))
+def checkpoint_chunks(state: State) -> Iterator[bytes]:
+    """The state as it is at this call, as chunks of a checkpoint; encoded in slices as they are drawn, in any thread.
+
+    Raises ValueError while nothing was ever applied.
+    """
+    if state.standing is None:
+        raise ValueError("an empty state has no checkpoint")
+    applied_lsn, digest, rules, time_us = state.standing
+    head = HeadChunk(applied_lsn, digest, encode_rules(rules), time_us)
+    return chunks(head, state.export_accounts(), state.export_transactions())

@@ -54,7 +54,6 @@ class PrimaryNode:
         injector: Injector,
         outage: Outage,
         ports: PrimaryPorts,
-        newest_time_us: int,
     ) -> None:
         self.ledger: Ledger = storage.ledger
         self._config = config
@@ -64,7 +63,7 @@ class PrimaryNode:
         self._resigned = False
         self._rest_follows = False  # REST is to be served as soon as the wallet is open
         self._disk = Disk(storage.journal, storage.identity, storage.background)
-        self._service = self._new_service(storage, injector, newest_time_us)
+        self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
         self._checkpointer = Checkpointer(
             config.node_dir(storage.identity.node) / "checkpoints",
@@ -81,7 +80,7 @@ class PrimaryNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger()
 
-    def _new_service(self, storage: Storage, injector: Injector, newest_time_us: int) -> PrimaryWalletService:
+    def _new_service(self, storage: Storage, injector: Injector) -> PrimaryWalletService:
         config = self._config
         settings = Settings(
             rules=Rules(config.currency_exponent, config.max_amount, config.max_balance),
@@ -99,7 +98,7 @@ class PrimaryNode:
             injector,
             settings,
             self._applied,
-            newest_time_us,
+            storage.newest_time_us(),
         )
 
     # ---- Life

@@ -74,10 +74,9 @@ class Seat:
         return node
 
     async def _new_primary(self, storage: Storage, register: Register) -> PrimaryNode:
-        newest_time_us = await asyncio.to_thread(storage.newest_time_us)
         ports, config = self._ports.primary(), self._start.config
         witness, injector, outage = self._witness, self._injector, self._outage
-        return PrimaryNode(config, storage, register, witness, injector, outage, ports, newest_time_us)
+        return PrimaryNode(config, storage, register, witness, injector, outage, ports)
 
 
 def _open_primary_storage(start: Start) -> Storage:

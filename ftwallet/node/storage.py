@@ -37,15 +37,8 @@ class Storage(NamedTuple):
     background: ThreadPoolExecutor | None = None
 
     def newest_time_us(self) -> int:
-        """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it.
-
-        Not for the event loop: where a log begins after a checkpoint, all that is remembered may have to be looked at.
-        """
-        journal = self.journal
-        if journal.durable_lsn < journal.first_lsn:
-            return self.ledger.newest_time_us()
-        newest = journal.read(journal.durable_lsn, 1)
-        return max(one.time_us for block in newest for one in decode_operations(block.payload))
+        """When the log's last record was made, microseconds since 1970 UTC; times must not go back behind it."""
+        return max(self.ledger.time_us, self.tail.newest_time_us)
 
 
 def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = False) -> Storage:

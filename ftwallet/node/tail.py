@@ -22,6 +22,11 @@ class Tail:
         """How many records it holds."""
         return sum(block.count for block in self._blocks)
 
+    @property
+    def newest_time_us(self) -> int:
+        """The newest time in it, microseconds since 1970 UTC; 0 when it is empty."""
+        return max((one.time_us for block in self._blocks for one in decode_operations(block.payload)), default=0)
+
     def take(self, lsn: int) -> Iterator[Block]:
         """Take off the blocks up to `lsn`, one by one, to be executed."""
         while self._blocks and self._blocks[0].last_lsn <= lsn:

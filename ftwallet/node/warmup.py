@@ -53,7 +53,7 @@ async def _serve_scratch(application: Application, config: Config) -> None:
     storage = await asyncio.to_thread(open_storage, config.node_dir("a"), config.segment_bytes)
     with _loopback() as listener:
         ports = _ScratchPorts(application, listener)
-        node = PrimaryNode(config, storage, alone, _NoWitness(), Injector(config.node_dir("a")), Outage(), ports, 0)
+        node = PrimaryNode(config, storage, alone, _NoWitness(), Injector(config.node_dir("a")), Outage(), ports)
         await node.start()
         try:
             while not node.status().ready:

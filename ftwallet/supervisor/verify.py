@@ -214,7 +214,7 @@ class _Verification:
             "blocks_compared": self._common_blocks,
             "records_executed": self._ledger.applied_lsn - self._began_at,
             "accounts": sum(1 for _ in self._ledger.export_accounts()),
-            "transactions": len(self._state.transactions),
+            "transactions": sum(1 for _ in self._state.export_transactions()),
             "balances_add_up_to_zero": self._adds_up,
             "nodes": [self._node(copy) for copy in copies],
         }

@@ -97,7 +97,7 @@ async def lonely_primary(config: Config, outage: Outage) -> PrimaryNode:
     witness = NearWitness(config.data_dir)
     register = await announce_start(witness, ProposalKind.START, storage.identity)
     ports = NetworkPorts(config, None).primary()
-    node = PrimaryNode(config, storage, register, witness, Injector(config.node_dir("a")), outage, ports, 0)
+    node = PrimaryNode(config, storage, register, witness, Injector(config.node_dir("a")), outage, ports)
     await node.start()
     async with asyncio.timeout(DEADLINE_S):
         while not node.status().ready:

@@ -37,7 +37,7 @@ async def began_to_accept(directory: Path, *, promoted: bool) -> list[str]:
     with warmup._loopback() as listener:
         ports = Watched(Application(), listener)
         injector = Injector(config.node_dir("a"))
-        ports.node = node = PrimaryNode(config, storage, alone, warmup._NoWitness(), injector, Outage(), ports, 0)
+        ports.node = node = PrimaryNode(config, storage, alone, warmup._NoWitness(), injector, Outage(), ports)
         await (node.take_over() if promoted else node.start())
         try:
             async with asyncio.timeout(10):
