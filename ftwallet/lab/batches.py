@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from ftwallet.errors import Refused
 from ftwallet.lab.plan import middle
-from ftwallet.lab.wrk import ACCOUNTS, AMOUNT_MINOR, new_prefix
+from ftwallet.lab.scripts import ACCOUNTS, AMOUNT_MINOR
+from ftwallet.lab.wrk import new_prefix
 
 PATH = "/transactions"
 _MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)

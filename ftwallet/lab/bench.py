@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ftwallet.config import load
 from ftwallet.errors import ExitCode
-from ftwallet.lab import failover, memory, recovery, report, single
+from ftwallet.lab import failover, growth, memory, recovery, report, single
 from ftwallet.lab.pair import temporary_directory
 from ftwallet.lab.peer import suite as peer
 from ftwallet.lab.plan import Plan
@@ -22,6 +22,8 @@ from ftwallet.lab.wrk import find_wrk
 
 SUITES: dict[str, Callable[[Plan], Report]] = {
     "single": single.measure,
+    "mixed": single.measure_mixed,
+    "growth": growth.measure,
     "peer": peer.measure,
     "recovery": recovery.measure,
     "memory": memory.measure,
@@ -29,16 +31,19 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
 }
 _WITHOUT_WRK = ("failover",)  # its load retries each id until it is answered, which wrk cannot
 _TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
-_CONNECTIONS = {"single": (1, 16, 64, 256), "peer": (1, 16, 64)}
+_CONNECTIONS = {"single": (1, 16, 64, 256), "mixed": (1, 16, 64, 256), "growth": (64,), "peer": (1, 16, 64)}
+_WITH_WRK = tuple(_CONNECTIONS)
 _KILLS = {"recovery": 5, "failover": 100}
 _BELONGS_TO = {
-    "seconds": ("single", "peer"),
-    "rounds": ("single", "peer"),
-    "connections": ("single", "peer"),
+    "seconds": _WITH_WRK,
+    "rounds": _WITH_WRK,
+    "connections": _WITH_WRK,
     "profile": ("single",),
     "transactions": ("recovery", "memory"),
     "kills": ("recovery", "failover"),
     "hung": ("failover",),
+    "past": ("growth",),
+    "accounts": ("growth",),
 }
 
 
@@ -63,10 +68,14 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option("--suite", type=click.Choice(list(SUITES)), default="single", help="What to measure [single].")
 @click.option("--seconds", type=click.IntRange(min=1), default=5, help="Seconds of each run of wrk [5].")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Runs of each, in turn; medians count [3].")
-@click.option("--connections", type=ConnectionsType(), help="How many at a time [1,16,64,256; peer: 1,16,64].")
+@click.option(
+    "--connections", type=ConnectionsType(), help="How many at a time [1,16,64,256; peer 1,16,64; growth 64]."
+)
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
 @click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")
 @click.option("--hung", type=click.IntRange(0, 100), default=3, help="Failover: how many SIGSTOPs [3].")
+@click.option("--past", type=click.IntRange(min=1), default=10_000_000, help="Growth: past ids [10000000].")
+@click.option("--accounts", type=click.IntRange(min=1), default=1_000_000, help="Growth: accounts [1000000].")
 @click.option("--profile", is_flag=True, help="Single: also show where the primary's time goes (needs py-spy).")
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Settings to measure with."
@@ -85,13 +94,16 @@ def bench_command(
     transactions: int | None,
     kills: int | None,
     hung: int,
+    past: int,
+    accounts: int,
     profile: bool,
     config_path: Path | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure throughput and latency (single), also against PostgreSQL (peer), recovery, memory, or failovers.
+    """Measure throughput and latency (single, mixed, growth, peer), recovery, memory, or failovers.
 
+    Single is deposits and mixed all that clients ask, against a raw endpoint; growth is deposits with a long past.
     Peer is the same wallet on FastAPI, asyncpg and PostgreSQL with a synchronous standby, in turn with ours. Recovery
     is the time from a kill to ready, memory what a node holds for each id. Failover kills the primary again and again
     under load. Runs on a temporary cluster with free ports, on the file system of the settings' data_dir; all but
@@ -99,6 +111,8 @@ def bench_command(
     journals: exits 1 when it does not fit, or when a connection was refused.
     """
     _refuse_options_of_others(suite)
+    if accounts > past:
+        raise click.UsageError(f"a past of {past:,} ids cannot have {accounts:,} accounts: give a smaller --accounts")
     wrk = "" if suite in _WITHOUT_WRK else find_wrk()
     if profile:
         find_py_spy()
@@ -107,7 +121,7 @@ def bench_command(
     with temporary_directory(settings.data_dir.parent) as directory:
         asked, deaths = transactions or _TRANSACTIONS.get(suite, 0), kills or _KILLS.get(suite, 0)
         numbers = connections or _CONNECTIONS.get(suite, ())
-        plan = Plan(wrk, directory, settings, seconds, rounds, numbers, asked, deaths, hung, profile)
+        plan = Plan(wrk, directory, settings, seconds, rounds, numbers, asked, deaths, past, accounts, hung, profile)
         found = SUITES[suite](plan)
     (report.print_json if as_json else report.print_tables)(found)
     raise SystemExit(ExitCode.OK if found.ok else ExitCode.FAILED)

@@ -21,7 +21,7 @@ import uvloop
 from ftwallet import platform
 from ftwallet.lab.attempts import ANSWERED, REFUSED, Attempt, account_id, transaction_id
 from ftwallet.lab.processes import HOST
-from ftwallet.lab.wrk import AMOUNT_MINOR
+from ftwallet.lab.scripts import AMOUNT_MINOR
 
 PAUSE_S: Final = 0.01
 """Between an answer and the connection's next deposit."""

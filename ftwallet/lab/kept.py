@@ -15,7 +15,7 @@ from ftwallet.journal.recovery import Log, look
 from ftwallet.lab.attempts import Attempts, account_id, transaction_id
 from ftwallet.lab.cluster import Cluster
 from ftwallet.lab.processes import HOST
-from ftwallet.lab.wrk import AMOUNT_MINOR
+from ftwallet.lab.scripts import AMOUNT_MINOR
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.ledger.outcomes import OutcomeCode

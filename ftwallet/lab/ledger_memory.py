@@ -11,7 +11,8 @@ import sys
 import time
 
 from ftwallet.lab.processes import anonymous_bytes
-from ftwallet.lab.wrk import ACCOUNTS, AMOUNT_MINOR, new_prefix, transaction_id
+from ftwallet.lab.scripts import ACCOUNTS, AMOUNT_MINOR
+from ftwallet.lab.wrk import new_prefix, transaction_id
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, Operation, decode_operations, encode_operations, operation
 from ftwallet.ledger.rules import Rules

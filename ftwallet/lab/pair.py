@@ -42,6 +42,9 @@ _AGREE_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 300.0  # with millions of transactions the readable files take their time
 
 
+Past = Callable[[Path], int]
+
+
 class Measured(NamedTuple):
     """One load on a pair: what wrk saw, and the CPU of each role in percent of a core."""
 
@@ -52,9 +55,10 @@ class Measured(NamedTuple):
 class Pair:
     """Two nodes, and how much they have answered. Made by `temporary_pair`, paired and serving.
 
-    `answered`: requests answered with 200. `cut_off`: at most so many more were under way when wrk hung up; they may be
-    done without anybody having been told. `restarts`: nodes killed and started again. `first_epoch`: the one in which
-    both were in sync at the beginning; without restarts, a later one says that the primary was alone for a time.
+    `answered`: new transactions of which at least so many were answered with 200. `cut_off`: at most so many more were
+    asked; they may be done without anybody having been told. `restarts`: nodes killed and started again. `first_epoch`:
+    the one in which both were in sync at the beginning; without restarts, a later one says that the primary was alone
+    for a time.
     """
 
     def __init__(self, config: Config, config_file: Path, listener: socket.socket) -> None:
@@ -97,15 +101,16 @@ class Pair:
         self.restarts += 1
         self.start(node)
 
-    def load(self, wrk: str, connections: int, seconds: int, limit: int = 0) -> Measured:
-        """Put deposits on it, and count what is answered. Raises Refused when wrk fails, or a node ends meanwhile."""
+    def load(self, wrk: str, order: Order) -> Measured:
+        """Put a load on it, and count what is answered. Raises Refused when wrk fails, or a node ends meanwhile."""
         meter = CpuMeter({role: [self.nodes[node].pid] for node, role in ROLES.items()})
-        load = run_wrk(wrk, Order(self.port, connections, seconds, limit))
+        load = run_wrk(wrk, order)
         cpu_percent = meter.percent()
         for node in self.nodes:
             self._refuse_dead(node)
-        self.answered += load.done
-        self.cut_off += connections + load.errors.sockets
+        # Which of the requests without an answer were to move money nobody has counted: maybe all, maybe none.
+        self.answered += load.fresh - load.undone
+        self.cut_off += load.undone
         return Measured(load, cpu_percent)
 
     def batches(self, size: int, seconds: float) -> BatchLoad:
@@ -183,13 +188,18 @@ def temporary_directory(beside: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_pair(directory: Path, settings: Config) -> Iterator[Pair]:
-    """Start a pair with these settings on free ports in an empty directory; end it, in whatever state, at the end."""
+def temporary_pair(directory: Path, settings: Config, past: Past | None = None) -> Iterator[Pair]:
+    """Start a pair with these settings on free ports in an empty directory; end it, in whatever state, at the end.
+
+    `past` makes a data directory with so many transactions in it before the start, which count as answered.
+    """
     with processes.listen() as listener:
         config = own_config(directory, settings, processes.port_of(listener))
         check_socket_paths(config.data_dir)
         log_path(config.data_dir, PRIMARY).parent.mkdir(parents=True)
         pair = Pair(config, write_config(directory / "config.toml", config), listener)
+        if past:
+            pair.answered = past(config.data_dir)
         try:
             pair.start(BACKUP)
             pair.start(PRIMARY)

@@ -26,6 +26,8 @@ class Plan(NamedTuple):
     connections: Sequence[int] = (1, 16, 64, 256)
     transactions: int = 100_000
     kills: int = 5
+    past: int = 10_000_000
+    accounts: int = 1_000_000
     hung: int = 3
     profile: bool = False
     warm_up_s: int = 1

@@ -16,6 +16,7 @@ from ftwallet.errors import Refused
 from ftwallet.lab.pair import PRIMARY, Pair
 from ftwallet.lab.plan import Plan, progress
 from ftwallet.lab.report import Grid
+from ftwallet.lab.wrk import Order
 
 CONNECTIONS = 64
 _SECONDS = 5
@@ -70,7 +71,7 @@ def profile_under_load(plan: Plan, pair: Pair) -> Profile:
     command = [find_py_spy(), "record", "--gil", "--rate", str(_RATE), "--duration", str(_SECONDS)]
     command += ["--pid", str(pair.nodes[PRIMARY].pid), "--format", "raw", "--output", str(stacks)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as watcher:
-        pair.load(plan.wrk, CONNECTIONS, _SECONDS + _START_S)
+        pair.load(plan.wrk, Order(pair.port, CONNECTIONS, _SECONDS + _START_S))
         _, complaint = watcher.communicate(timeout=60)
     if watcher.returncode != 0:
         raise Refused(f"py-spy failed: {' '.join(complaint.split()) or 'it said nothing'}")

@@ -6,6 +6,7 @@ Each journal is replayed from its first record into a ledger of its own, apart f
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from ftwallet.errors import BrokenInvariant, DiskFault, Refused
 from ftwallet.journal import Journal
 from ftwallet.journal.identity import Identity
 from ftwallet.lab.pair import BACKUP, PRIMARY, ROLES, Pair
-from ftwallet.lab.wrk import AMOUNT_MINOR
+from ftwallet.lab.scripts import AMOUNT_MINOR, WITHDRAWN_MINOR
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.ledger.outcomes import OutcomeCode
@@ -23,17 +24,23 @@ from ftwallet.ledger.state import WORLD, MemoryState
 
 
 class Replayed(NamedTuple):
-    """One node's log: its deposits, what they brought in minor units, and what tells it from every other log."""
+    """One node's log: its transactions, what they brought in minor units, and what tells it from every other log."""
 
     deposits: int
+    withdrawals: int
     total: int
     lsn: int
     chain: bytes
     digest: bytes
 
+    @property
+    def transactions(self) -> int:
+        """How many moved money."""
+        return self.deposits + self.withdrawals
+
 
 class Proof(NamedTuple):
-    """`problems` is empty when the load was real. `records`: deposits in the journals by role."""
+    """`problems` is empty when the load was real. `records`: transactions in the journals by role."""
 
     answered: int
     cut_off: int
@@ -51,8 +58,8 @@ class Proof(NamedTuple):
             return "NOT VERIFIED: " + "; ".join(self.problems)
         records = self.records[ROLES[PRIMARY]]
         return (
-            f"Verified: {self.answered:,} deposits were answered, {records:,} are in each of both journals "
-            f"({records - self.answered:,} were under way when wrk hung up); "
+            f"Verified: {self.answered:,} transactions were answered, {records:,} are in each of both journals "
+            f"({records - self.answered:,} may have been under way when wrk hung up); "
             "logs, digests and balances agree, and all money adds up"
         )
 
@@ -82,21 +89,22 @@ def prove(pair: Pair) -> Proof:
         problems += [f"{ROLES[node]}: {problem}" for problem in _beside_memory(found[node], status.digest)]
     if len(found) == len(ROLES):
         problems += _compared(found[PRIMARY], found[BACKUP])
-        problems += counted(found[PRIMARY].deposits, pair.answered, pair.cut_off)
+        problems += counted(found[PRIMARY].transactions, pair.answered, pair.cut_off)
     if not pair.restarts and any(status.epoch != pair.first_epoch for status in statuses.values()):
         problems.append(
             "the primary has answered alone for a time, so not everything was durable on both at its answer"
         )
-    records = {ROLES[node]: one.deposits for node, one in found.items()}
+    records = {ROLES[node]: one.transactions for node, one in found.items()}
     return Proof(pair.answered, pair.cut_off, records, problems)
 
 
 def counted(records: int, answered: int, cut_off: int) -> list[str]:
-    """Hold the deposits in the log against those that were answered and those that wrk did not wait for."""
+    """Hold the transactions in the log against those that were answered and those that wrk did not wait for."""
     if records < answered:
-        return [f"{answered:,} deposits were answered, and only {records:,} are in the journals"]
+        return [f"{answered:,} transactions were answered, and only {records:,} are in the journals"]
     if records > answered + cut_off:
-        return [f"{records:,} deposits are in the journals, and only {answered:,} to {answered + cut_off:,} were asked"]
+        asked = f"{answered:,} to {answered + cut_off:,}"
+        return [f"{records:,} transactions are in the journals, and only {asked} were asked"]
     return []
 
 
@@ -104,26 +112,29 @@ def _replayed(pair: Pair, node: str) -> Replayed:
     node_dir = pair.config.node_dir(node)
     journal = Journal.open(node_dir / "journal", Identity.load(node_dir).cluster_id, read_only=True)
     ledger = Ledger(Rules(), MemoryState())
-    deposits = 0
+    kinds: Counter[int] = Counter()
     with _no_collector():
         for block in journal.blocks():
             operations = decode_operations(block.payload)
             outcomes = ledger.apply(block.first_lsn, block.epoch, operations)
             if any(outcome.code != OutcomeCode.OK for outcome in outcomes):
                 raise ValueError(f"not every operation from lsn {block.first_lsn} on was done")
-            deposits += sum(operation.kind == Kind.DEPOSIT for operation in operations)
+            kinds.update(operation.kind for operation in operations)
     ledger.check()
     if ledger.duplicates:
         raise ValueError(f"{ledger.duplicates} ids were executed twice")
-    return Replayed(deposits, -(ledger.balance(WORLD) or 0), journal.durable_lsn, journal.chain, ledger.digest)
+    total = -(ledger.balance(WORLD) or 0)
+    moved = kinds[Kind.DEPOSIT], kinds[Kind.WITHDRAW], total
+    return Replayed(*moved, journal.durable_lsn, journal.chain, ledger.digest)
 
 
 def _beside_memory(replayed: Replayed, digest: bytes) -> list[str]:
     problems = []
     if replayed.digest != digest:
         problems.append("a replay of the journal gives another digest than the node had in memory")
-    if replayed.total != replayed.deposits * AMOUNT_MINOR:
-        problems.append(f"{replayed.deposits:,} deposits brought {replayed.total:,} minor units")
+    deposits, withdrawals, total, *_ = replayed
+    if total != deposits * AMOUNT_MINOR - withdrawals * WITHDRAWN_MINOR:
+        problems.append(f"{deposits:,} deposits and {withdrawals:,} withdrawals brought {total:,} minor units")
     return problems
 
 

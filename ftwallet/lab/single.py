@@ -1,4 +1,7 @@
-"""Suite `single`: one deposit a request, durable on both nodes, against a raw endpoint under the same server.
+"""Suites `single` and `mixed`: one deposit, or one of all that clients ask, a request, against a raw endpoint.
+
+Both are under the same uvicorn with the same settings, and what moves money is durable on both nodes before its answer.
+The mix is of ten requests five deposits, two withdrawals, two looks at a balance, and a retry of a deposit made before.
 
 Both stand side by side and are measured in turn, round after round, so that whatever else the machine does hits both;
 what counts is their ratio within one run.
@@ -10,18 +13,32 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ftwallet.lab import machine
+from ftwallet.lab.filling import fill
 from ftwallet.lab.pair import Measured, Pair, temporary_pair
 from ftwallet.lab.plan import Plan, middle, progress
 from ftwallet.lab.processes import CpuMeter, raw_server
 from ftwallet.lab.profiling import Profile, profile_under_load
 from ftwallet.lab.proof import Proof, prove
 from ftwallet.lab.report import Grid, Report, document
+from ftwallet.lab.scripts import ACCOUNTS
 from ftwallet.lab.wrk import Errors, Order, run_wrk
 from ftwallet.supervisor.processes import Child
 
-ASKED_RATIO = 0.2
 ASKED_AT_CONNECTIONS = 64
 _WARM_UP_CONNECTIONS = 16
+
+
+class Suite(NamedTuple):
+    """What tells both suites apart; `asked` is the least ratio at 64 connections, 0 where none is asked."""
+
+    name: str
+    what: str
+    title: str
+    asked: float
+
+
+SINGLE = Suite("single", "deposit", "POST /deposit", 0.4)
+MIXED = Suite("mixed", "mix", "Of ten requests 5 deposits, 2 withdrawals, 2 balances and a retry", 0.0)
 
 
 class Figures(NamedTuple):
@@ -67,16 +84,16 @@ class Line(NamedTuple):
 
     connections: int
     raw: Figures
-    deposit: Figures
+    wallet: Figures
 
     @property
     def ratio(self) -> float:
-        """Deposits a second, as a share of what the raw endpoint does."""
-        return self.deposit.per_second / self.raw.per_second if self.raw.per_second else 0.0
+        """Requests a second, as a share of what the raw endpoint does."""
+        return self.wallet.per_second / self.raw.per_second if self.raw.per_second else 0.0
 
 
 def measure(plan: Plan) -> Report:
-    """Run the suite. Raises Refused when something cannot be measured."""
+    """Run the suite `single`. Raises Refused when something cannot be measured."""
     profile = None
     with temporary_pair(plan.directory, plan.settings) as pair, raw_server(plan.directory / "raw.log") as (port, raw):
         _warm_up(plan, pair, port)
@@ -84,73 +101,83 @@ def measure(plan: Plan) -> Report:
         if plan.profile:
             profile = profile_under_load(plan, pair)
         proof = prove(pair)
-    return report_of(plan, lines, proof, profile)
+    return report_of(plan, SINGLE, lines, proof, profile)
+
+
+def measure_mixed(plan: Plan) -> Report:
+    """Run the suite `mixed`. Raises Refused when something cannot be measured."""
+    with temporary_pair(plan.directory, plan.settings) as pair, raw_server(plan.directory / "raw.log") as (port, raw):
+        _warm_up(plan, pair, port)
+        fill(plan, pair, ACCOUNTS)  # so that every account is there and has enough for its first withdrawals
+        lines = [_measure_at(plan, connections, pair, port, raw, mixed=True) for connections in plan.connections]
+        proof = prove(pair)
+    return report_of(plan, MIXED, lines, proof, None)
 
 
 def _warm_up(plan: Plan, pair: Pair, port: int) -> None:
     if plan.warm_up_s:
         progress(f"Warming up for {plan.warm_up_s} s each")
         run_wrk(plan.wrk, Order(port, _WARM_UP_CONNECTIONS, plan.warm_up_s))
-        pair.load(plan.wrk, _WARM_UP_CONNECTIONS, plan.warm_up_s)
+        pair.load(plan.wrk, Order(pair.port, _WARM_UP_CONNECTIONS, plan.warm_up_s))
 
 
-def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child) -> Line:
+def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child, *, mixed: bool = False) -> Line:
     raws: list[Measured] = []
-    deposits: list[Measured] = []
+    loads: list[Measured] = []
     for number in range(1, plan.rounds + 1):
         meter = CpuMeter({"server": [raw.pid]})
-        load = run_wrk(plan.wrk, Order(port, connections, plan.seconds))
+        load = run_wrk(plan.wrk, Order(port, connections, plan.seconds, mixed=mixed))
         raws.append(Measured(load, meter.percent()))
-        deposits.append(pair.load(plan.wrk, connections, plan.seconds))
+        loads.append(pair.load(plan.wrk, Order(pair.port, connections, plan.seconds, mixed=mixed)))
         progress(
             f"Connections {connections}, round {number} of {plan.rounds}: raw {load.per_second:,.0f}/s, "
-            f"deposits {deposits[-1].load.per_second:,.0f}/s"
+            f"FT-Wallet {loads[-1].load.per_second:,.0f}/s"
         )
-    return Line(connections, Figures.of(raws), Figures.of(deposits))
+    return Line(connections, Figures.of(raws), Figures.of(loads))
 
 
-def report_of(plan: Plan, lines: Sequence[Line], proof: Proof, profile: Profile | None) -> Report:
+def report_of(plan: Plan, suite: Suite, lines: Sequence[Line], proof: Proof, profile: Profile | None) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
     settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
-    found: dict[str, Any] = {"lines": [_line_document(line) for line in lines]}
+    found: dict[str, Any] = {"lines": [_line_document(suite, line) for line in lines]}
     if profile:
         found["profile"] = profile.document()
     return Report(
-        document("single", facts, settings, **found, verified=proof.document()),
-        [_grid(plan, lines), *([profile.grid()] if profile else [])],
-        [*_remarks(lines, machine.warning(facts)), proof.sentence()],
+        document(suite.name, facts, settings, **found, verified=proof.document()),
+        [_grid(plan, suite, lines), *([profile.grid()] if profile else [])],
+        [*_remarks(suite, lines, machine.warning(facts)), proof.sentence()],
         proof.ok,
     )
 
 
-def _line_document(line: Line) -> dict[str, Any]:
+def _line_document(suite: Suite, line: Line) -> dict[str, Any]:
     return {
         "connections": line.connections,
         "raw": line.raw.document(),
-        "deposit": line.deposit.document(),
+        suite.what: line.wallet.document(),
         "ratio": round(line.ratio, 3),
     }
 
 
-def _grid(plan: Plan, lines: Sequence[Line]) -> Grid:
+def _grid(plan: Plan, suite: Suite, lines: Sequence[Line]) -> Grid:
     common = ("requests/s", "p50 ms", "p99 ms", "errors")
     columns = ("connections", "what", *common, "server", "backup", "wrk", "ratio")
     rows: list[list[str]] = []
     for line in lines:
         rows.append([str(line.connections), "raw ASGI", *line.raw.cells("server", "backup", "wrk"), ""])
-        rows.append(["", "deposit", *line.deposit.cells("primary", "backup", "wrk"), f"{line.ratio:.2f}"])
+        rows.append(["", suite.what, *line.wallet.cells("primary", "backup", "wrk"), f"{line.ratio:.2f}"])
     title = (
-        "POST /deposit, durable on both nodes before the answer, against a raw ASGI endpoint under the same server "
+        f"{suite.title}, durable on both nodes before the answer, against a raw ASGI endpoint under the same server "
         f"({plan.rounds} x {plan.seconds} s, medians; CPU in percent of a core)"
     )
     return Grid(title, columns, rows)
 
 
-def _remarks(lines: Sequence[Line], warning: str | None) -> list[str]:
+def _remarks(suite: Suite, lines: Sequence[Line], warning: str | None) -> list[str]:
     remarks = [warning] if warning else []
     for line in lines:
-        if line.connections == ASKED_AT_CONNECTIONS:
-            verdict = "met" if line.ratio >= ASKED_RATIO else "NOT MET"
-            remarks.append(f"Asked at {line.connections} connections: a ratio of at least {ASKED_RATIO}; {verdict}")
+        if suite.asked and line.connections == ASKED_AT_CONNECTIONS:
+            verdict = "met" if line.ratio >= suite.asked else "NOT MET"
+            remarks.append(f"Asked at {line.connections} connections: a ratio of at least {suite.asked}; {verdict}")
     return remarks

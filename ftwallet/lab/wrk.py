@@ -1,7 +1,6 @@
-"""The load: wrk (https://github.com/wg/wrk) with a script that sends deposits, each with an id never used before.
+"""The load: wrk (https://github.com/wg/wrk) with a script of ours (`scripts.py`), and what it counted.
 
-wrk is a program of its own, in C: a load made in Python would measure itself. The script prints what was counted as one
-line of JSON at the end, so nothing depends on how wrk lays out its text for people.
+wrk is a program of its own, in C: a load made in Python would measure itself.
 """
 
 from __future__ import annotations
@@ -17,58 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftwallet.errors import Refused
-
-ACCOUNTS = 1_000
-AMOUNT_MINOR = 125
-"""What each deposit brings, in minor units of a currency with two decimals."""
-
-LINE = "ftwallet-load "
-"""What the line with the counts begins with."""
+from ftwallet.lab.scripts import ACCOUNTS, LINE, lua
 
 _LONGEST_ANSWER_S = 10
 _START_AND_END_S = 30.0
-
-# One thread alone keeps up with a server in Python many times over; ids still name the thread, as wrk may have several.
-# A request is put together by hand, because wrk.format would cost more than the rest of the script.
-SCRIPT = """
-local threads = 0
-
-function setup(thread)
-  threads = threads + 1
-  thread:set("number", threads)
-end
-
-function init(arguments)
-  prefix = arguments[1] .. "-" .. number .. "-"
-  limit = tonumber(arguments[2])
-  sent, answered = 0, 0
-  head = "POST /deposit HTTP/1.1\\r\\nHost: " .. wrk.host .. "\\r\\nContent-Type: application/json\\r\\n"
-    .. "Content-Length: "
-  -- Only where it is needed: with this function wrk hands every answer over to the script, which is slower.
-  if limit > 0 then response = count end
-end
-
-function request()
-  sent = sent + 1
-  local body = '{"account_id":"account-' .. (sent * 7919) % ACCOUNTS .. '","amount":AMOUNT,"transaction_id":"'
-    .. prefix .. sent .. '"}'
-  return head .. #body .. "\\r\\n\\r\\n" .. body
-end
-
-function count()
-  answered = answered + 1
-  if answered == limit then wrk.thread:stop() end
-end
-
-function done(summary, latency, requests)
-  local errors = summary.errors
-  io.write(string.format(
-    'LINE{"requests":%d,"seconds":%.6f,"p50_ms":%.3f,"p99_ms":%.3f,' ..
-    '"non_200":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d}\\n',
-    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors.status, errors.connect, errors.read, errors.write, errors.timeout))
-end
-"""
 
 
 class Errors(NamedTuple):
@@ -92,9 +43,15 @@ class Errors(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What one run of wrk saw. `requests` are all that were answered, whatever the status; latencies in ms."""
+    """What one run of wrk saw; latencies in ms.
+
+    `requests` are all that were answered, whatever the status, `sent` all that were made, `fresh` those of them that
+    asked for a transaction with an id never used before.
+    """
 
     requests: int
+    sent: int
+    fresh: int
     seconds: float
     p50_ms: float
     p99_ms: float
@@ -111,14 +68,24 @@ class Load(NamedTuple):
         """Answers with status 200."""
         return self.requests - self.errors.non_200
 
+    @property
+    def undone(self) -> int:
+        """Requests without such an answer, among them those under way when wrk hung up: nobody knows their outcome."""
+        return self.sent - self.done
+
 
 class Order(NamedTuple):
-    """A load on 127.0.0.1 for `seconds`; nothing more is asked once `limit` answers have come, if that is not 0."""
+    """A load on 127.0.0.1 for `seconds`: deposits, or a mix of requests, on so many accounts.
+
+    Nothing more is asked once `limit` answers have come, if that is not 0.
+    """
 
     port: int
     connections: int
     seconds: int
     limit: int = 0
+    mixed: bool = False
+    accounts: int = ACCOUNTS
 
 
 def find_wrk() -> str:
@@ -134,7 +101,7 @@ def find_wrk() -> str:
 def run_wrk(wrk: str, order: Order) -> Load:
     """Put the load on and return what it saw. Raises Refused when wrk could not do it."""
     with tempfile.NamedTemporaryFile("w", prefix="ftwallet-", suffix=".lua") as script:
-        script.write(lua())
+        script.write(lua(order.mixed))
         script.flush()
         used, began = _children_cpu_s(), time.monotonic()
         ended = _run(_command(wrk, order, Path(script.name)), order.seconds + _START_AND_END_S)
@@ -144,12 +111,6 @@ def run_wrk(wrk: str, order: Order) -> Load:
     return parse(ended.stdout)._replace(cpu_percent=cpu)
 
 
-def lua() -> str:
-    """Return the script."""
-    amount = f"{AMOUNT_MINOR // 100}.{AMOUNT_MINOR % 100:02d}"
-    return SCRIPT.replace("ACCOUNTS", str(ACCOUNTS)).replace("AMOUNT", amount).replace("LINE", LINE)
-
-
 def parse(output: str) -> Load:
     """Read what the script printed. Raises Refused when it did not come to its end."""
     lines = [line for line in output.splitlines() if line.startswith(LINE)]
@@ -157,7 +118,8 @@ def parse(output: str) -> Load:
         raise Refused(f"wrk ended without its counts: {_last_line(output)}")
     counts = json.loads(lines[-1].removeprefix(LINE))
     errors = Errors(*(counts[name] for name in Errors._fields))
-    return Load(counts["requests"], counts["seconds"], counts["p50_ms"], counts["p99_ms"], errors)
+    figures = {name: counts[name] for name in ("requests", "sent", "fresh", "seconds", "p50_ms", "p99_ms")}
+    return Load(**figures, errors=errors)
 
 
 def transaction_id(prefix: str, number: int) -> str:
@@ -176,7 +138,7 @@ def _command(wrk: str, order: Order, script: Path) -> list[str]:
         *("--threads", "1", "--connections", str(order.connections), "--duration", f"{order.seconds}s"),
         *("--timeout", f"{_LONGEST_ANSWER_S}s", "--script", str(script)),
         f"http://127.0.0.1:{order.port}",
-        *("--", new_prefix(), str(order.limit)),
+        *("--", new_prefix(), str(order.limit), str(order.accounts)),
     ]
 
 

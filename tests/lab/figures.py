@@ -22,7 +22,7 @@ FACTS: dict[str, Any] = {
 
 
 def load(requests: int, p50_ms: float = 1.0, errors: Errors | None = None) -> Load:
-    return Load(requests, 1.0, p50_ms, 2 * p50_ms, errors or Errors(), 10.0)
+    return Load(requests, requests, requests, 1.0, p50_ms, 2 * p50_ms, errors or Errors(), 10.0)
 
 
 def raw(requests: int) -> Measured:

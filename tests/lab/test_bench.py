@@ -12,9 +12,12 @@ import pytest
 
 from ftwallet.config import Config, load
 from ftwallet.errors import Refused
-from ftwallet.lab import single
+from ftwallet.journal.journal import SEGMENT_BYTES
+from ftwallet.lab import growth, preload, single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
+from ftwallet.node.storage import open_storage
+from ftwallet.witness.bootstrap import NODES
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt install wrk")
 
@@ -42,6 +45,45 @@ def test_a_short_run_is_measured_and_verified(place: Path) -> None:
     assert verified["answered"] > 0
     assert set(verified["records"]) == {"primary", "backup"}
     assert [child for child in psutil.Process().children() if "ftwallet" in " ".join(child.cmdline())] == []
+
+
+@needs_wrk
+def test_a_short_mix_is_measured_and_verified(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        plan = Plan("wrk", directory, Config(), seconds=2, rounds=1, connections=(8,), warm_up_s=0)
+        found = single.measure_mixed(plan)
+    assert found.ok, found.lines
+    (line,) = found.document["lines"]
+    assert line["ratio"] > 0
+    assert not any(line["mix"]["errors"].values())
+
+
+@needs_wrk
+def test_a_short_run_with_a_past_is_measured_and_verified(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        plan = Plan("wrk", directory, Config(), 1, 1, (2,), past=20_003, accounts=5_000, warm_up_s=0)
+        found = growth.measure(plan)
+    assert found.ok, found.lines
+    assert not list(place.iterdir())
+    (line,) = found.document["lines"]
+    assert line["ratio"] > 0
+    assert not any(line["grown"]["errors"].values())
+    verified = found.document["verified"]
+    assert verified["grown"]["answered"] > 20_003 > verified["empty"]["answered"]
+    assert verified["grown"]["records"]["backup"] >= verified["grown"]["answered"]
+
+
+def test_a_past_is_what_nodes_would_have_left(place: Path) -> None:
+    preload.make(place / "data", 8_001, 3)
+    for node in NODES:
+        storage = open_storage(place / "data" / node, SEGMENT_BYTES)
+        try:
+            ledger = storage.ledger
+            assert (storage.checkpoint_lsn, ledger.applied_lsn, storage.tail.count) == (8_001, 8_001, 0)
+            assert dict(ledger.export_accounts()) == {f"account-{number}": 2_667 * 125 for number in range(3)}
+            assert len({transaction.transaction_id for transaction in ledger.transactions()}) == 8_001
+        finally:
+            storage.journal.close()
 
 
 def test_the_pairs_settings_are_the_users_but_for_ports_and_places(tmp_path: Path) -> None:

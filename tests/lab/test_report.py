@@ -30,7 +30,7 @@ def single_report(directory: Path, proof: Proof = REAL) -> Report:
     lines = [
         Line(64, Figures.of([raw(20_000), raw(1_000), raw(22_000)]), Figures.of([deposits(5_000)] * 3)),
     ]
-    return single.report_of(plan(directory), lines, proof, None)
+    return single.report_of(plan(directory), single.SINGLE, lines, proof, None)
 
 
 def test_a_noisy_round_does_not_move_the_median_and_errors_add_up() -> None:
@@ -70,8 +70,11 @@ def test_the_table_is_plain_when_piped(facts: None, tmp_path: Path, capsys: pyte
     rows = [line.split() for line in said.splitlines()]
     assert ["64", "raw", "ASGI", "20,000", "1.00", "2.00", "0", "90", "%", "10", "%"] in rows
     assert ["deposit", "5,000", "1.00", "2.00", "0", "80", "%", "40", "%", "10", "%", "0.25"] in rows
-    assert "Asked at 64 connections: a ratio of at least 0.2; met" in said
-    assert "Verified: 1,000 deposits were answered, 1,010 are in each of both journals (10 were under way" in said
+    assert "Asked at 64 connections: a ratio of at least 0.4; NOT MET" in said
+    assert (
+        "Verified: 1,000 transactions were answered, 1,010 are in each of both journals (10 may have been under way"
+        in said
+    )
 
 
 def test_what_does_not_fit_is_said_and_fails(facts: None, tmp_path: Path) -> None:
@@ -119,6 +122,9 @@ def test_connections_are_numbers_with_commas() -> None:
         ["--kills", "3"],
         ["--suite", "memory", "--profile"],
         ["--transactions", "10"],
+        ["--past", "10"],
+        ["--suite", "growth", "--past", "10", "--accounts", "11"],
+        ["--suite", "failover", "--rounds", "2"],
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:

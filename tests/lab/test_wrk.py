@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from ftwallet.cli.commands import ftwallet_run
 from ftwallet.errors import Refused
-from ftwallet.lab.wrk import ACCOUNTS, Errors, Load, Order, find_wrk, lua, parse, run_wrk, transaction_id
+from ftwallet.lab.scripts import lua
+from ftwallet.lab.wrk import Errors, Load, Order, find_wrk, parse, run_wrk, transaction_id
 
 TEXT = """Running 5s test @ http://127.0.0.1:18000
   1 threads and 64 connections
@@ -22,21 +23,21 @@ Requests/sec:   5044.00
 Transfer/sec:      1.09MB
 """
 COUNTS = (
-    'ftwallet-load {"requests":25220,"seconds":5.000000,"p50_ms":12.520,"p99_ms":41.060,'
+    'ftwallet-load {"requests":25220,"sent":25285,"fresh":20000,"seconds":5.000000,"p50_ms":12.520,"p99_ms":41.060,'
     '"non_200":7,"connect":1,"read":2,"write":3,"timeout":4}\n'
 )
 
 
 def test_the_counts_are_read_from_the_scripts_line() -> None:
     load = parse(TEXT + COUNTS)
-    assert load == Load(25_220, 5.0, 12.52, 41.06, Errors(7, 1, 2, 3, 4))
+    assert load == Load(25_220, 25_285, 20_000, 5.0, 12.52, 41.06, Errors(7, 1, 2, 3, 4))
     assert load.per_second == 5_044
-    assert load.done == 25_213
+    assert (load.done, load.undone) == (25_213, 72)
     assert (load.errors.total, load.errors.sockets) == (17, 6)
 
 
 def test_a_load_without_time_has_no_rate() -> None:
-    assert Load(0, 0.0, 0.0, 0.0, Errors()).per_second == 0.0
+    assert Load(0, 0, 0, 0.0, 0.0, 0.0, Errors()).per_second == 0.0
 
 
 @pytest.mark.parametrize(("output", "said"), [("", "it said nothing"), ("a\nscript error: b\n", "script error: b")])
@@ -46,10 +47,10 @@ def test_wrk_without_its_counts_is_refused_with_its_last_words(output: str, said
 
 
 def test_the_script_holds_no_placeholders_and_the_amount_in_decimals() -> None:
-    script = lua()
-    assert f"% {ACCOUNTS} .." in script
-    assert '"amount":1.25,' in script
-    assert not any(word in script for word in ("ACCOUNTS", "AMOUNT", "LINE"))
+    for script in (lua(), lua(mixed=True)):
+        assert '"amount":1.25,' in script
+        assert not any(word in script for word in ("DEPOSITED", "WITHDRAWN", "LINE"))
+    assert '"amount":0.25,' in lua(mixed=True)
 
 
 def test_ids_name_run_thread_and_number() -> None:

@@ -19,7 +19,8 @@ from ftwallet.lab.batches import BatchLoad, run_batches
 from ftwallet.lab.pair import Measured
 from ftwallet.lab.peer.postgres import PRIMARY_PORT, STANDBY_PORT, Postgres, find_programs, temporary_postgres
 from ftwallet.lab.processes import CpuMeter
-from ftwallet.lab.wrk import AMOUNT_MINOR, Order, run_wrk
+from ftwallet.lab.scripts import AMOUNT_MINOR
+from ftwallet.lab.wrk import Order, run_wrk
 from ftwallet.supervisor.processes import Child
 
 _MODULE = "ftwallet.lab.peer.serve"
@@ -76,14 +77,14 @@ class Peer:
         """Measure the CPU from here on: of the server, and of both databases together."""
         return CpuMeter({"server": [self._server.pid], "databases": list(self.postgres.pids.values())})
 
-    def load(self, wrk: str, connections: int, seconds: int) -> Measured:
+    def load(self, wrk: str, order: Order) -> Measured:
         """Put deposits on it, and count what is answered. Raises Refused when wrk fails or a process has ended."""
         meter = self.meter()
-        load = run_wrk(wrk, Order(self.port, connections, seconds))
+        load = run_wrk(wrk, order)
         cpu_percent = meter.percent()
         self.refuse_dead()
-        self.answered += load.done
-        self.cut_off += connections + load.errors.sockets
+        self.answered += load.fresh - load.undone
+        self.cut_off += load.undone
         return Measured(load, cpu_percent)
 
     def batches(self, size: int, seconds: float) -> BatchLoad:

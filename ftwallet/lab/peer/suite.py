@@ -18,6 +18,7 @@ from ftwallet.lab.plan import Plan, middle, progress
 from ftwallet.lab.proof import Proof, prove
 from ftwallet.lab.report import Grid, Report, document
 from ftwallet.lab.single import Figures
+from ftwallet.lab.wrk import Order
 
 ASKED_RATE_RATIO = 8.0
 ASKED_AT_CONNECTIONS = 64
@@ -103,7 +104,7 @@ def measure(plan: Plan) -> Report:
         if plan.warm_up_s:
             progress(f"Warming up for {plan.warm_up_s} s each")
             for side in (pair, peer):
-                side.load(plan.wrk, _WARM_UP_CONNECTIONS, plan.warm_up_s)
+                side.load(plan.wrk, Order(side.port, _WARM_UP_CONNECTIONS, plan.warm_up_s))
         lines = [_measure_at(plan, connections, pair, peer) for connections in plan.connections]
         batches = _measure_batches(plan, pair, peer)
         kept, proof = peer.kept(), prove(pair)
@@ -114,8 +115,8 @@ def _measure_at(plan: Plan, connections: int, pair: Pair, peer: Peer) -> Line:
     ours: list[Measured] = []
     others: list[Measured] = []
     for number in range(1, plan.rounds + 1):
-        ours.append(pair.load(plan.wrk, connections, plan.seconds))
-        others.append(peer.load(plan.wrk, connections, plan.seconds))
+        ours.append(pair.load(plan.wrk, Order(pair.port, connections, plan.seconds)))
+        others.append(peer.load(plan.wrk, Order(peer.port, connections, plan.seconds)))
         progress(
             f"Connections {connections}, round {number} of {plan.rounds}: FT-Wallet "
             f"{ours[-1].load.per_second:,.0f}/s, PostgreSQL {others[-1].load.per_second:,.0f}/s"
