@@ -81,7 +81,8 @@ class Checkpointer:
         if waiting is None or waiting.meta.lsn > commit_lsn:
             return
         written = await self._disk.in_background(lambda: self._write(waiting))
-        self._waiting = None
+        if self._waiting is waiting:  # else a state sync has ended meanwhile, and another copy may wait by now
+            self._waiting = None
         if written:
             self._log.info(f"Checkpoint written at lsn {waiting.meta.lsn}")
 
