@@ -23,7 +23,7 @@ from ftwallet.journal.damage import disk_errors
 from ftwallet.journal.frames import Block, encode_mark
 from ftwallet.journal.head import Head, NotNext
 from ftwallet.journal.recovery import Log, TornTail
-from ftwallet.journal.segments import Point, create_segment, read_segment
+from ftwallet.journal.segments import Point, create_segment, read_segment, segment_name
 
 SEGMENT_BYTES = 64 << 20
 _ITERATION_BYTES = 1 << 20
@@ -212,15 +212,19 @@ class Journal:
         """Remove every record and begin anew after `head`, whose state a checkpoint holds. Disk thread.
 
         No copy is kept: the caller knows that the state at `head` has all of them in it. A crash on the way
-        leaves the log shorter by some of its newest segments, or no log at all, which only a node that is
-        not in sync may start from. Raises DiskFault.
+        leaves the log as it was, or the new one: that is there as soon as its segment is, and what is older
+        than a segment that begins a log is no part of it. Raises DiskFault.
         """
+        name = segment_name(head.lsn + 1)
         with self._stays, self._poisoned_until_done():
             self.close()
-            for segment in reversed(self._log.segments):  # durable one by one, as in a cut
+            # What is newer than the new segment would seem to go on from it. Only a log that reaches past `head` has
+            # such: it is cut first, durable one by one.
+            for segment in reversed([one for one in self._log.segments if one.path.name > name]):
                 platform.remove(segment.path)
                 platform.fsync_directory(self.directory)
             only = create_segment(self.directory, self._cluster_id, 0, head)
+            recovery.remove_older(only.path)
             self._log = Log((only,), only.start)
             self._fd = os.open(only.path, os.O_RDWR)
 

@@ -73,6 +73,8 @@ def recover(directory: Path, cluster_id: str, create: bool) -> tuple[Log, TornTa
             segments = (create_segment(directory, cluster_id, 0, EMPTY),)
     if not segments:
         raise _no_journal(directory)
+    with disk_errors(directory, "tidied"):
+        remove_older(segments[0].path)  # what a crash has kept `Journal.begin_after` from removing
     newest = segments[-1]
     _make_durable(newest.path)
     end, verdict = survey(newest)
@@ -102,16 +104,29 @@ def look(directory: Path, cluster_id: str) -> Log:
 def find_segments(directory: Path, cluster_id: str) -> tuple[Segment, ...]:
     """Read the headers of all segments, oldest first, none missing in between.
 
-    Raises Refused, Corruption, DiskFault.
+    The log begins with the newest segment that has nothing before it: older ones are of a log that this one has
+    replaced. Raises Refused, Corruption, DiskFault.
     """
-    paths = sorted(directory.glob(f"*{SUFFIX}"))
-    segments = tuple(read_segment(path, cluster_id) for path in paths)
+    segments: list[Segment] = []
+    for path in sorted(directory.glob(f"*{SUFFIX}"), reverse=True):
+        segments.insert(0, read_segment(path, cluster_id))
+        if segments[0].before == 0:
+            break
     if segments and segments[0].before != 0:
         raise Corruption(segments[0].path, 0, "the segments before this one are missing")
     for older, newer in pairwise(segments):
         if newer.before != older.first_lsn:
             raise Corruption(newer.path, 0, f"the segment before it, of lsn {newer.before}, is missing")
-    return segments
+    return tuple(segments)
+
+
+def remove_older(first: Path) -> None:
+    """Remove the segments that are older than the first one of the log, in any order. Raises OSError."""
+    older = [path for path in first.parent.glob(f"*{SUFFIX}") if path.name < first.name]
+    for path in older:
+        platform.remove(path)
+    if older:
+        platform.fsync_directory(first.parent)
 
 
 def survey(segment: Segment) -> tuple[Point, Verdict]:

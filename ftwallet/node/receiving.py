@@ -3,7 +3,7 @@
 The part is named after the fingerprint of the whole, so that it is only ever gone on with for the same file. Nothing
 of it counts before it is whole, sound, and just what was offered; the log and its checkpoints stay as they are until
 then. The installation may end anywhere: this directory has left the in-sync set before, and what stands there then is
-a log, maybe shorter, maybe none, which simply syncs again.
+the old log, which simply syncs again, or the new one.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from ftwallet import platform
+from ftwallet.journal.identity import Identity
+from ftwallet.journal.recovery import find_segments
 from ftwallet.journal.segments import segment_name
 from tests.simulation.loop import PROCESS, Killed
 
@@ -135,7 +137,11 @@ class SimDisk:
 
     def has_whole_log(self) -> bool:
         """Whether the log begins with lsn 1, so that a checkpoint can be made again from it."""
-        return (self.root / "journal" / segment_name(1)).exists()
+        journal = self.root / "journal"
+        if not (journal / segment_name(1)).exists():
+            return False
+        segments = find_segments(journal, Identity.load(self.root).cluster_id)  # a crash may have left an older log's
+        return segments[0].first_lsn == 1
 
     def holds(self, needle: bytes) -> bool:
         """Whether something synced, under a synced name, contains these bytes: the log or a checkpoint."""
