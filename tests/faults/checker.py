@@ -74,6 +74,12 @@ class Client:
         """Send a transaction again under its id."""
         return self.send(*self.asked[transaction_id], transaction_id)
 
+    def answered_again(self, transaction_id: str) -> None:
+        """An acknowledged transaction, sent again, must have its answer from the log."""
+        answer = self.again(transaction_id)
+        assert answer is not None, f"no answer\n{self.pair.told()}"
+        assert answer.replayed, f"{answer}\n{self.pair.told()}"
+
     def known(self, transaction_id: str) -> dict[str, Any] | None:
         """What `GET /transactions/{id}` says; None when the id is unknown."""
         answer = self.pair.rest.call("GET", f"/transactions/{transaction_id}")

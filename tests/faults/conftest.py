@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.checker import Client, check
 from tests.faults.harness import Pair, running_pair, temporary_root
+from tests.faults.link import Link
 from tests.faults.supervised import Supervised
 
 
@@ -60,6 +61,23 @@ def client(shared: _Shared, request: pytest.FixtureRequest) -> Iterator[Client]:
 @pytest.fixture
 def pair(client: Client) -> Pair:
     return client.pair
+
+
+@pytest.fixture
+def cluster(client: Client) -> Supervised:
+    """The pair of a module whose `running` makes supervised ones; a link is between primary and backup."""
+    cluster = client.pair
+    assert isinstance(cluster, Supervised)
+    if cluster.link is not None:
+        cluster.lead_over_the_link()
+    assert client.deposit().durability == "replicated"
+    return cluster
+
+
+@pytest.fixture
+def link(cluster: Supervised) -> Link:
+    assert cluster.link is not None
+    return cluster.link
 
 
 @pytest.fixture

@@ -26,7 +26,10 @@ from ftwallet.supervisor.verify import verify
 from tests.faults.checker import Client
 from tests.faults.harness import PATIENCE_S, PROJECT, Controlled, Pair, temporary_root, until
 from tests.faults.link import Link, linked
+from tests.faults.moving_clock import CLOCK_VARIABLE, set_clock
+from tests.faults.moving_clock import MODULE as MOVING_CLOCK
 from tests.faults.supervise import LINK_VARIABLE
+from tests.faults.supervise import MODULE as SUPERVISE
 from tests.faults.wire import Answer, Rest
 
 NAMES = ("a", "b")
@@ -96,13 +99,15 @@ class Attached(Controlled):
 class Supervised(Pair):
     """Both nodes below a supervisor of their own; with a `link`, the primary reaches its backup through that.
 
-    Nodes that `can_die` do so where dying_node.py is told; the others are started by `ftwallet-run up`.
+    Nodes that `can_die` do so where dying_node.py is told; with a `clock` a test moves the wall clock of all three.
+    Where nothing of that is wanted, the supervisor is what `ftwallet-run up` starts.
     """
 
-    def __init__(self, root: Path, can_die: bool = False, **settings: object) -> None:
+    def __init__(self, root: Path, can_die: bool = False, clock: bool = False, **settings: object) -> None:
         super().__init__(root, **SUPERVISED | settings)
         self.link: Link | None = None
         self.can_die = can_die
+        self._clock = root / "clock" if clock else None
         self.supervisor: subprocess.Popen[bytes] | None = None
         self.nodes: dict[str, Attached] = {name: Attached(self, name) for name in NAMES}
         self._exports = 0
@@ -111,20 +116,35 @@ class Supervised(Pair):
 
     def start_supervisor(self, output: int | None = None) -> subprocess.Popen[bytes]:
         """Start one in the foreground; its output goes to a file unless another descriptor is given."""
-        module = ["tests.faults.supervise"] if self.link or self.can_die else ["ftwallet", "up"]
-        environment = self.environment()
-        if self.link is not None:
-            environment[LINK_VARIABLE] = str(self.link.port)
         with (self.root / "up.log").open("ab") as log:
             self.supervisor = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log if output is None else output,
                 stderr=log if output is None else output,
                 cwd=PROJECT,
-                env=environment,
+                env=self.environment(),
             )
         return self.supervisor
+
+    def _command(self) -> list[str]:
+        if self.link is None and not self.can_die and self._clock is None:
+            return [str(Path(sys.executable).with_name("ftwallet-run")), "up"]
+        modules = [SUPERVISE] if self._clock is None else [MOVING_CLOCK, SUPERVISE]
+        return [sys.executable, "-m", *modules]
+
+    def environment(self) -> dict[str, str]:
+        environment = super().environment()
+        if self.link is not None:
+            environment[LINK_VARIABLE] = str(self.link.port)
+        if self._clock is not None:
+            environment[CLOCK_VARIABLE] = str(self._clock)
+        return environment
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Set the wall clock of supervisor and nodes to so many seconds after the true one."""
+        assert self._clock is not None, "this cluster has the true clock"
+        set_clock(self._clock, ahead_s)
 
     @property
     def supervisor_lives(self) -> bool:
@@ -134,6 +154,8 @@ class Supervised(Pair):
         """Continue or start the supervisor, and wait until it has made the pair whole; nobody helps it."""
         if self.link is not None:
             self.link.restore()
+        if self._clock is not None:
+            self.set_clock(0.0)
         if self.supervisor_lives:
             assert self.supervisor is not None
             self.supervisor.send_signal(SIGCONT)

@@ -14,20 +14,16 @@ import pytest
 from ftwallet.faults.stages import Stage
 from tests.faults.checker import Asked, Client, Sending
 from tests.faults.supervised import HUNG_AFTER_S, Load, Supervised, loaded, running_supervised, sample
+from tests.faults.tracing import strace
 from tests.faults.wire import movement
 
 SEED = 20_251_124
 _SLACK_S = 2.0
+_ACK_TIMEOUT_S = 0.3
+_STALL_S = 5
 _CONNECTIONS = 100
 
-running = partial(running_supervised, ack_timeout_s=0.3)
-
-
-@pytest.fixture
-def cluster(client: Client) -> Supervised:
-    assert isinstance(client.pair, Supervised)
-    client.deposit()
-    return client.pair
+running = partial(running_supervised, ack_timeout_s=_ACK_TIMEOUT_S, request_timeout_s=_STALL_S + _SLACK_S)
 
 
 def test_G1_a_stopped_primary_that_would_go_on_is_dead_before_its_backup_leads(
@@ -46,7 +42,7 @@ def test_G2_a_stopped_backup_makes_an_answer_late_once_and_is_replaced(client: C
     pid = cluster.backup.pause()
     began = time.monotonic()
     assert client.deposit().durability == "solo"
-    assert time.monotonic() - began < 0.3 + _SLACK_S
+    assert time.monotonic() - began < _ACK_TIMEOUT_S + _SLACK_S
     cluster.backup.ends(pid)
     cluster.wait_paired()
     assert client.deposit().durability == "replicated"
@@ -73,6 +69,34 @@ def test_G3_N2_answers_go_on_while_the_supervisor_is_stopped_but_none_is_given_a
     cluster.supervisor.send_signal(SIGCONT)
     cluster.wait_paired()
     assert {name: node.pid for name, node in cluster.nodes.items()} == pids, "a supervisor that slept calls nobody hung"
+
+
+@pytest.mark.parametrize("role", ["primary", "backup"])
+def test_G4_a_disk_that_takes_5_seconds_to_sync_is_no_death(client: Client, cluster: Supervised, role: str) -> None:
+    """A stalled primary answers late; one whose backup stalls answers alone; the supervisor hears all of them."""
+    leads, pids = cluster.leads, {name: node.pid for name, node in cluster.nodes.items()}
+    answered = client.new_id("g4")
+    client.deposit(transaction_id=answered)
+    stall = f"inject=fdatasync:delay_enter={_STALL_S}s:when=1"
+    late_s = 0.0
+    with strace(pids[getattr(cluster, role).name], "-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", stall):
+        sending, asked = Sending(client, client.new_id("g4")), time.monotonic()
+        while time.monotonic() - asked < _STALL_S + 0.5 or sending.waiting:
+            client.answered_again(answered)  # asks the ledger, and needs no disk
+            late_s = time.monotonic() - asked if sending.waiting else late_s
+            time.sleep(0.05)
+    answer = sending.answer()
+    assert answer is not None
+    assert answer.status == 200
+    if role == "primary":
+        assert late_s > HUNG_AFTER_S, "its disk did not stall"
+        assert answer.durability == "replicated"
+    else:
+        assert late_s < _ACK_TIMEOUT_S + _SLACK_S
+        assert answer.durability == "solo"
+    cluster.wait_paired()
+    assert cluster.leads == leads
+    assert {name: node.pid for name, node in cluster.nodes.items()} == pids, "a slow disk was taken for a death"
 
 
 def test_G5_answers_go_on_when_nobody_reads_the_output(client: Client, cluster: Supervised) -> None:

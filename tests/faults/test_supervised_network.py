@@ -20,21 +20,6 @@ _STREAM_BYTES_A_SECOND = 50
 running = partial(running_supervised, link=True)
 
 
-@pytest.fixture
-def cluster(client: Client) -> Supervised:
-    """A cluster whose primary reaches its backup over the link."""
-    assert isinstance(client.pair, Supervised)
-    client.pair.lead_over_the_link()
-    assert client.deposit().durability == "replicated"
-    return client.pair
-
-
-@pytest.fixture
-def link(cluster: Supervised) -> Link:
-    assert cluster.link is not None
-    return cluster.link
-
-
 def _alone(client: Client, cluster: Supervised) -> None:
     """The next answer is late at most, and given alone; from then on they are at once."""
     pids = [node.pid for node in cluster.nodes.values()]

@@ -15,7 +15,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 import pytest
 
 from tests.faults.checker import Client, check
-from tests.faults.harness import temporary_root
+from tests.faults.harness import skip_outside_the_gate, temporary_root
 from tests.faults.supervised import Attached, Supervised, running_supervised, sample
 
 SEED = 20_251_124
@@ -26,15 +26,6 @@ _DISK_BYTES = 32 * 1024 * 1024
 _MIN_FREE_BYTES = 1024 * 1024
 
 running = partial(running_supervised, link=True)
-
-
-@pytest.fixture
-def cluster(client: Client) -> Supervised:
-    """A cluster whose primary reaches its backup over the link."""
-    assert isinstance(client.pair, Supervised)
-    client.pair.lead_over_the_link()
-    assert client.deposit().durability == "replicated"
-    return client.pair
 
 
 # ---- O3
@@ -97,9 +88,7 @@ def test_O3_C7_a_node_dies_before_during_or_after_the_record_of_a_join(
     if moment == "before":
         assert cluster.leads == leads, "nobody takes over who lacks what was answered alone"
     for transaction_id in alone:
-        answer = client.again(transaction_id)
-        assert answer is not None
-        assert answer.replayed
+        client.answered_again(transaction_id)
 
 
 # ---- I1
@@ -131,9 +120,7 @@ def test_I1_a_directory_is_emptied_or_an_old_copy_put_back_and_its_node_is_rebui
     assert cluster.leads == other.name or role == "backup", "a node that lacks what was acknowledged leads"
     if what == "emptied":
         assert cluster.register().in_sync[node.name] != before, "it is another node, and must say so"
-    answer = client.again(acknowledged)
-    assert answer is not None
-    assert answer.replayed
+    client.answered_again(acknowledged)
 
 
 def _lead(cluster: Supervised, node: Attached) -> None:
@@ -150,7 +137,7 @@ def _lead(cluster: Supervised, node: Attached) -> None:
 def small_disk() -> Iterator[Client]:
     """A cluster whose data directory is a small disk of its own."""
     if os.geteuid() != 0:
-        pytest.skip("only root mounts a disk")
+        skip_outside_the_gate("only root mounts a disk")
     with temporary_root() as root:
         directory = root / "d"
         directory.mkdir()
@@ -158,7 +145,7 @@ def small_disk() -> Iterator[Client]:
             ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(directory)], capture_output=True
         )
         if mounted.returncode != 0:
-            pytest.skip(f"mounting is not permitted here: {mounted.stderr.decode().strip()}")
+            skip_outside_the_gate(f"mounting is not permitted here: {mounted.stderr.decode().strip()}")
         try:
             with closing(Supervised(root, min_free_bytes=_MIN_FREE_BYTES, segment_bytes=1024 * 1024)) as cluster:
                 cluster.start_both()

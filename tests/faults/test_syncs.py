@@ -6,24 +6,16 @@ strace is attached by pid to both nodes and tells when each synced its journal.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.faults.checker import Client
-from tests.faults.harness import Node, until
+from tests.faults.harness import Node
+from tests.faults.tracing import strace
 
-_STRACE = shutil.which("strace")
 _SYNC = re.compile(r"^(\d+\.\d+) (?:fdatasync|fsync)\(\d+<([^>]+)>\) += 0 <(\d+\.\d+)>$", re.MULTILINE)
-
-pytestmark = pytest.mark.skipif(_STRACE is None, reason="strace is not installed, and only it sees the syncs")
 
 
 class Trace:
@@ -45,30 +37,9 @@ class Trace:
 
 @contextlib.contextmanager
 def _traced(node: Node, output: Path) -> Iterator[Trace]:
-    """Attach to a running node; as a parent, strace would break its pid and its death with the parent."""
-    command = ["strace", "-ff", "-ttt", "-T", "-y", "-e", "trace=fdatasync,fsync"]  # a file for each thread
-    command += ["-o", str(output), "-p", str(node.pid)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        if "Operation not permitted" in first and not os.environ.get("CI"):  # the gate must not pass by skipping this
-            pytest.skip("tracing another process is not permitted here")
-        assert "attached" in first, first
-        threads = len(os.listdir(f"/proc/{node.pid}/task"))
-        until(lambda: _traced_threads(node.pid) >= threads, "strace follows every thread")
+    options = ["-ff", "-ttt", "-T", "-y", "-e", "trace=fdatasync,fsync", "-o", str(output)]  # a file for each thread
+    with strace(node.pid, *options):
         yield Trace(node, output)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
-
-
-def _traced_threads(pid: int) -> int:
-    count = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        with contextlib.suppress(OSError):
-            count += "TracerPid:\t0\n" not in status.read_text()
-    return count
 
 
 def test_an_answer_waits_for_a_sync_of_the_journal_on_both_nodes(client: Client, tmp_path: Path) -> None:
