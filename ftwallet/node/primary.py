@@ -29,8 +29,9 @@ from ftwallet.node.service import PrimaryWalletService, Settings
 from ftwallet.node.storage import Storage
 from ftwallet.node.witness import WitnessPort
 from ftwallet.replication.messages import EpochEnd, Identity
-from ftwallet.replication.primary import Limits, Primary, Timing
+from ftwallet.replication.primary import Primary, Timing
 from ftwallet.replication.register import Register
+from ftwallet.replication.sending import Limits
 from ftwallet.replication.states import PrimaryState
 from ftwallet.rpc.v1 import wallet_pb2
 

@@ -3,11 +3,13 @@
 What it promises: a `Commit(lsn)` is returned only for records that are durable on every node of the in-sync set of this
 primary's epoch; it goes alone only after the witness has recorded so; it lets the backup in only when that holds
 everything that was answered alone. `now` is in seconds of any clock that never goes back.
+
+Here is every event, and how a restarted primary settles its log's tail. What a session may be sent is in sending.py,
+the in-sync set and what may be committed with it in membership.py, the states and the moves between them in states.py.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 from ftwallet.errors import PeerViolation
@@ -16,24 +18,17 @@ from ftwallet.replication.effects import (
     Commit,
     Effect,
     EndSession,
-    Greet,
-    Propose,
-    ReadBlocks,
-    ReadSlice,
     RecordEpoch,
     RecordRollbacks,
     Send,
     SettleTail,
     Stop,
-    Wanted,
 )
+from ftwallet.replication.membership import Membership
 from ftwallet.replication.messages import (
-    SLICE_BYTES,
     Ack,
     Begin,
-    Blocks,
     CheckpointFile,
-    CommitMark,
     CutReport,
     EpochEnd,
     Held,
@@ -48,8 +43,9 @@ from ftwallet.replication.messages import (
     cut_history,
     stranger,
 )
-from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
-from ftwallet.replication.states import ANSWERING, NEEDS_BOTH, PrimaryState, check_primary_move
+from ftwallet.replication.register import Decision, Proposal, Register
+from ftwallet.replication.sending import Limits, Session, Transfer
+from ftwallet.replication.states import ANSWERING, NEEDS_BOTH, PrimaryState
 
 
 class Timing(NamedTuple):
@@ -64,67 +60,7 @@ class Timing(NamedTuple):
     install_bytes_per_s: float = 1e6
 
 
-class Limits(NamedTuple):
-    """Counts of messages under way to the backup, which acks each.
-
-    `outstanding`: at most. `reading`: at most while it catches up from our journal; it syncs every block of them, so
-    few keep its acks timely. `near`: with all that we have sent and no more than these not acked, it may join.
-    `slices`: at most in a state sync, each of at most `slice_bytes`; that is the way of a backup to which a checkpoint
-    brings more than `state_sync_records` records.
-    """
-
-    outstanding: int = 32
-    reading: int = 2
-    near: int = 4
-    slices: int = 4
-    slice_bytes: int = SLICE_BYTES
-    state_sync_records: int = 200_000
-
-
-class Transfer:
-    """A checkpoint's file on its way to the backup, in bytes: held <= sent <= file.size."""
-
-    def __init__(self, file: CheckpointFile) -> None:
-        self.file = file
-        self.begun = False  # by the backup, which tells how much it has already
-        self.reading = False
-        self.sent = 0
-        self.held = 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether all has been sent."""
-        return self.begun and self.sent == self.file.size
-
-
-class Session:
-    """What the primary knows of the backup within one stream. `acked_lsn <= sent_lsn <= durable_lsn`."""
-
-    def __init__(self, number: int, opened_at: float) -> None:
-        self.number = number
-        self.peer: Identity | None = None
-        self.partial = ""  # fingerprint of the checkpoint that the backup holds a part of
-        self.streaming = False
-        self.reading = False
-        self.transfer: Transfer | None = None
-        self.postponed: int | None = None  # the common prefix of a backup that is not greeted yet
-        self.sent_lsn = 0
-        self.acked_lsn = 0
-        # (last lsn, sent at) of what is not acked yet; bytes in the place of lsns while a file is on its way
-        self.waiting: deque[tuple[int, float]] = deque([(0, opened_at)])
-
-    def took(self, durable_lsn: int) -> None:
-        """An ack arrived."""
-        self.acked_lsn = max(self.acked_lsn, durable_lsn)
-        self.no_longer_waiting(durable_lsn)
-
-    def no_longer_waiting(self, up_to: int) -> None:
-        """What was sent up to this lsn, or byte, is acked."""
-        while self.waiting and self.waiting[0][0] <= up_to:
-            self.waiting.popleft()
-
-
-class Primary:
+class Primary(Membership):
     """A node that the witness's register names as primary; build it from the register that granted its start."""
 
     def __init__(
@@ -140,24 +76,18 @@ class Primary:
         timing: Timing | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.identity = identity
-        self.epoch = register.epoch
-        self.in_sync = dict(register.in_sync)
-        self.durable_lsn = durable_lsn  # of our own log
-        self.commit_lsn = commit_lsn  # commit_lsn <= durable_lsn; while both are needed also <= session.acked_lsn
-        self.history = history
-        self.first_lsn = first_lsn  # of our own log: greater than 1 when it begins after a checkpoint
-        self.session: Session | None = None
-        self._timing = timing or Timing()
-        self._limits = limits or Limits()
-        self._settle_until = now + self._timing.settle
-        self._ask_again_at: float | None = None
-        self._settling_with = 0  # the session whose backup has told the log that the tail is settled by
-        alone = self.in_sync == {identity.node: identity.incarnation}
-        self.state = PrimaryState.SOLO if alone else PrimaryState.RECOVERING
-        self.reason = (
-            "the in-sync set is this node alone" if alone else "waiting for the backup to settle the log's tail"
+        super().__init__(
+            identity,
+            register,
+            durable_lsn=durable_lsn,
+            commit_lsn=commit_lsn,
+            first_lsn=first_lsn,
+            history=history,
+            limits=limits or Limits(),
         )
+        self._timing = timing or Timing()
+        self._settle_until = now + self._timing.settle
+        self._settling_with = 0  # the session whose backup has told the log that the tail is settled by
 
     # ---- What the shell may ask
 
@@ -321,27 +251,6 @@ class Primary:
             return self._settle(session, reply, common)
         return self._welcome(session, common)
 
-    def _welcome(self, session: Session, common_lsn: int) -> list[Effect]:
-        """Greet the backup; one that is to have a checkpoint only when it is out of the in-sync set for certain.
-
-        It takes a new incarnation for that. If this primary died while the record still named the one before, the
-        record would have an heir that is none any more, and a promotion that goes by it would leave nobody to lead.
-        """
-        greet = self._greet(session, common_lsn)
-        if greet.checkpoint is not None and self.state is PrimaryState.SHRINKING:
-            session.postponed = common_lsn
-            return []
-        return [greet]
-
-    def _greet(self, session: Session, common_lsn: int) -> Greet:
-        """Look for a checkpoint as well where blocks would be too many, or where our log does not have them."""
-        saved = self._limits.state_sync_records + 1
-        if common_lsn + 1 < self.first_lsn:
-            return Greet(session.number, common_lsn, Wanted(self.first_lsn - 1, session.partial, required=True))
-        if self.durable_lsn - common_lsn < saved:
-            return Greet(session.number, common_lsn)
-        return Greet(session.number, common_lsn, Wanted(common_lsn + saved, session.partial, required=False))
-
     def _settle(self, session: Session, reply: HelloReply, common: int) -> list[Effect]:
         if not self._is_in_sync(reply.sender):
             shrunk = self._shrink(
@@ -362,13 +271,6 @@ class Primary:
             *self._become(PrimaryState.SETTLING, f"both logs are the same up to lsn {common}"),
             SettleTail(common),
         ]
-
-    def _is_in_sync(self, peer: Identity) -> bool:
-        return self.in_sync.get(peer.node) == peer.incarnation
-
-    def _counts(self, peer: Identity) -> bool:
-        """Whether to tell it that it is in sync: one that is on its way out of the set comes back by a join alone."""
-        return self.state is PrimaryState.PAIRED and self._is_in_sync(peer)
 
     def _acked(self, session: Session, durable_lsn: int) -> list[Effect]:
         if durable_lsn > session.sent_lsn:
@@ -394,51 +296,9 @@ class Primary:
         session.no_longer_waiting(min(size, transfer.file.size - 1))  # the end is acked by the lsn
         return self._read_slices(session, transfer)
 
-    def _read_slices(self, session: Session, transfer: Transfer) -> list[Effect]:
-        if transfer.whole:
-            session.sent_lsn = transfer.file.lsn  # the next ack is for that
-            return []
-        if transfer.reading or len(session.waiting) >= self._limits.slices:
-            return []
-        transfer.reading = True
-        return [ReadSlice(session.number, transfer.file, transfer.sent, self._limits.slice_bytes)]
-
     def _refused(self, refusal: Refusal) -> list[Effect]:
         ended = EndSession(refusal.session, refusal.reason)
         return [ended, *self._lose_session(f"the backup refused: {refusal.reason}")]
-
-    def _lose_session(self, reason: str) -> list[Effect]:
-        self.session = None
-        if self.state in (PrimaryState.PAIRED, PrimaryState.JOINING):
-            return self._shrink(reason)
-        if self.state is PrimaryState.CLOSING_IN:
-            return self._become(PrimaryState.SOLO, reason) + self._commit()
-        return []
-
-    def _may_send(self, session: Session) -> bool:
-        return len(session.waiting) < self._limits.outstanding
-
-    def _send_blocks(self, session: Session, blocks: tuple[LoggedBlock, ...], now: float) -> list[Effect]:
-        session.sent_lsn = blocks[-1].last_lsn
-        session.waiting.append((session.sent_lsn, now))
-        return [Send(Blocks(session.number, self.epoch, blocks, self.durable_lsn))]
-
-    def _read_on(self, session: Session) -> list[Effect]:
-        behind = session.streaming and session.sent_lsn < self.durable_lsn
-        if not behind or session.reading or len(session.waiting) >= self._limits.reading:
-            return []
-        session.reading = True
-        return [ReadBlocks(session.number, session.sent_lsn + 1)]
-
-    def _go_on_with(self, session: Session) -> list[Effect]:
-        if session.postponed is not None:
-            common_lsn, session.postponed = session.postponed, None
-            return self._welcome(session, common_lsn)
-        return self._read_on(session) + (self._approach(session) if session.streaming else [])
-
-    def _mark(self, session: Session) -> Send:
-        in_sync = session.peer is not None and self._counts(session.peer)
-        return Send(CommitMark(session.number, self.epoch, self.commit_lsn, in_sync))
 
     def _patience(self) -> float:
         # Only an ack that answers wait for is urgent; catching up alone may take its time on a slow disk.
@@ -447,87 +307,6 @@ class Primary:
         if transfer and transfer.whole:  # it checks the file and builds its state from it before it answers
             patience += transfer.file.size / self._timing.install_bytes_per_s
         return patience
-
-    # ---- Committing
-
-    def _commit(self) -> list[Effect]:
-        if self.state is PrimaryState.SOLO:
-            reached = self.durable_lsn
-        elif self.state in NEEDS_BOTH and self.session and self.session.streaming:
-            reached = min(self.durable_lsn, self.session.acked_lsn)
-        else:
-            return []
-        if reached <= self.commit_lsn:
-            return []
-        self.commit_lsn = reached
-        return [Commit(reached)]
-
-    def _approach(self, session: Session) -> list[Effect]:
-        """Catch up before growing: stop answering alone when little is under way, ask for the join when it is gone."""
-        effects: list[Effect] = []
-        near = session.sent_lsn == self.durable_lsn and len(session.waiting) <= self._limits.near
-        if self.state is PrimaryState.SOLO and near:
-            effects += self._become(PrimaryState.CLOSING_IN, "the backup has nearly caught up")
-        if self.state is PrimaryState.CLOSING_IN and session.acked_lsn >= self.commit_lsn:
-            effects += self._become(PrimaryState.JOINING, "the backup holds all that was answered alone")
-            effects += self._ask()
-        return effects
-
-    # ---- The witness
-
-    def _shrink(self, reason: str) -> list[Effect]:
-        return self._become(PrimaryState.SHRINKING, reason) + self._ask()
-
-    def _ask(self) -> list[Effect]:
-        me = self.identity
-        if self.state is PrimaryState.SHRINKING:
-            return [Propose(Proposal(ProposalKind.SHRINK, me.node, me.incarnation, self.epoch))]
-        if self.state is PrimaryState.JOINING and self.session and self.session.peer:
-            peer = self.session.peer
-            return [
-                Propose(Proposal(ProposalKind.GROW, me.node, me.incarnation, self.epoch, peer.node, peer.incarnation))
-            ]
-        return []
-
-    def _learn(self, register: Register) -> list[Effect]:
-        """Adopt what the register says: our proposal granted, an older one whose answer was lost, or our end."""
-        me = self.identity
-        if register.primary != me.node or register.in_sync.get(me.node) != me.incarnation:
-            return [
-                Stop(
-                    f"the witness says that node {register.primary} leads in epoch {register.epoch}",
-                    fenced=True,
-                )
-            ]
-        effects: list[Effect] = []
-        if register.epoch != self.epoch:
-            self.epoch, self.in_sync = register.epoch, dict(register.in_sync)
-            effects.append(RecordEpoch(self.epoch))
-        return effects + self._act_on_in_sync()
-
-    def _act_on_in_sync(self) -> list[Effect]:
-        alone = len(self.in_sync) == 1
-        if self.state is PrimaryState.SHRINKING and alone:
-            effects = self._become(PrimaryState.SOLO, f"{self.reason}; the witness recorded in_sync = itself")
-            return effects + self._commit() + (self._go_on_with(self.session) if self.session else [])
-        peer = self.session.peer if self.session else None
-        if self.state is PrimaryState.JOINING and self.session and peer and self._is_in_sync(peer):
-            return [
-                *self._become(PrimaryState.PAIRED, "the backup joined the in-sync set"),
-                self._mark(self.session),
-            ]
-        return self._ask()
-
-    # ---- Bookkeeping
-
-    def _become(self, state: PrimaryState, reason: str) -> list[Effect]:
-        check_primary_move(self.state, state)
-        self.state, self.reason, self._ask_again_at = state, reason, None
-        return [Became(state, reason)]
-
-    def _remember_epoch(self, epoch: int, last_lsn: int) -> None:
-        kept = self.history[:-1] if self.history and self.history[-1].epoch == epoch else self.history
-        self.history = (*kept, EpochEnd(epoch, last_lsn))
 
 
 def _lost_records(reply: HelloReply, common: int) -> str:

@@ -24,8 +24,9 @@ from ftwallet.replication.messages import (
     ToBackup,
     ToPrimary,
 )
-from ftwallet.replication.primary import Limits, Primary
+from ftwallet.replication.primary import Primary
 from ftwallet.replication.register import Decision, Proposal, Register
+from ftwallet.replication.sending import Limits
 from ftwallet.replication.states import BackupState
 from ftwallet.rpc.mapping import from_backup, from_primary, to_backup, to_primary
 

@@ -20,8 +20,9 @@ from ftwallet.errors import PeerViolation
 from ftwallet.replication import effects as fx
 from ftwallet.replication.backup import Backup
 from ftwallet.replication.messages import CheckpointFile, EpochEnd, Identity, cut_history
-from ftwallet.replication.primary import Limits, Primary, Timing
+from ftwallet.replication.primary import Primary, Timing
 from ftwallet.replication.register import Proposal, ProposalKind, Register, decide
+from ftwallet.replication.sending import Limits
 from ftwallet.replication.states import PrimaryState
 
 NODES = ("a", "b")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.service import MAX_INFLIGHT_BLOCKS
-from ftwallet.replication.primary import Limits
+from ftwallet.replication.sending import Limits
 from ftwallet.replication.states import PrimaryState
 
 if TYPE_CHECKING:

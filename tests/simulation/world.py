@@ -40,7 +40,7 @@ from ftwallet.node.outage import Outage
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.seat import Seat, Start
 from ftwallet.replication import backup as backup_core
-from ftwallet.replication import primary as primary_core
+from ftwallet.replication import membership
 from ftwallet.replication.register import Register
 from ftwallet.rpc.servicers import WalletBackupServicer
 from ftwallet.rpc.v1 import wallet_pb2
@@ -395,7 +395,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
     token_hex, executor = secrets.token_hex, node_disk.ThreadPoolExecutor
     slices, limits, cut = receiving.SLICE_BYTES, node_primary.Limits, Journal.cut
     set_aside = seat.set_damaged_aside
-    moves = (primary_core.check_primary_move, backup_core.check_backup_move)
+    moves = (membership.check_primary_move, backup_core.check_backup_move)
     tokens = Random(f"{seed} tokens")
     was_collecting = gc.isenabled()
     gc.disable()  # what a dead process leaves must not be finished at a moment that nobody chose
@@ -414,7 +414,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
             time.gmtime = lambda seconds=None: kept["gmtime"](
                 made.wall_clock_us() / 1e6 if seconds is None else seconds
             )
-            primary_core.check_primary_move = _counted(world, "primary", moves[0])
+            membership.check_primary_move = _counted(world, "primary", moves[0])
             backup_core.check_backup_move = _counted(world, "backup", moves[1])
             # A state sync takes many messages, as it does with millions of accounts.
             receiving.SLICE_BYTES = SLICE_BYTES
@@ -426,7 +426,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
     finally:
         for name, real in kept.items():
             setattr(time, name, real)
-        primary_core.check_primary_move, backup_core.check_backup_move = moves
+        membership.check_primary_move, backup_core.check_backup_move = moves
         secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
         receiving.SLICE_BYTES, node_primary.Limits = slices, limits  # type: ignore[misc]
         Journal.cut = cut  # type: ignore[method-assign]
