@@ -65,9 +65,11 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         relay = self._relay
-        if relay is not None and await relay.passed():
-            await relay.answer(scope, receive, send)
-            return
+        if relay is not None:
+            deadline = relay.deadline()
+            if await relay.passed(deadline):
+                await relay.answer(scope, receive, send, deadline)
+                return
         self._inside += 1
         try:
             await self._app(scope, receive, send)
