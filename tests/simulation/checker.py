@@ -46,13 +46,23 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
             world.fail(f"durable: {call.transaction_id} was answered and is not on node {name}")
         elif (found.lsn, found.code, found.new_balance) != (told.lsn, told.code, told.new_balance):
             world.fail(f"one answer: {call.transaction_id} was told {told}, and node {name} has {found}")
-    for transaction_id in sorted(set().union(*world.cut_ids.values())):
-        if ledger.find(transaction_id) is None:
-            world.fail(f"rolled back: {transaction_id} was cut from a log, and node {name} knows nothing of it")
+    for transaction_id in _not_on_record(world, ledger):
+        world.fail(f"rolled back: {transaction_id} was cut from a log, and node {name} knows nothing of it")
     if lost := [raw for raw in world.cut_frames[name] if not world.nodes[name].disk.keeps_copy(raw)]:
         world.fail(f"copy: node {name} has cut {len(lost)} blocks that are not in its quarantine any more")
     check_log(world, name, node, history)
     check_checkpoints(world, name, node)
+
+
+def all_cut_is_on_record(world: World) -> bool:
+    """Whether both nodes know of every transaction that either has cut from its log."""
+    running = [node.node for node in world.nodes.values()]
+    return not any(node is None or _not_on_record(world, node.ledger) for node in running)
+
+
+def _not_on_record(world: World, ledger: Ledger) -> list[str]:
+    cut = set().union(*world.cut_ids.values())
+    return sorted(transaction_id for transaction_id in cut if ledger.find(transaction_id) is None)
 
 
 def check_log(world: World, name: str, node: PrimaryNode | BackupNode, history: History) -> None:

@@ -13,50 +13,26 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum, auto
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from ftwallet import platform
 from ftwallet.journal.identity import Identity
 from ftwallet.journal.recovery import find_segments
 from ftwallet.journal.segments import segment_name
+from tests.journal.unsynced import OPERATIONS, REAL, SECTOR, Loss, UnsyncedFiles, unsynced_sectors
 from tests.simulation.loop import PROCESS, Killed
 
-SECTOR = 512
-OPERATIONS = ("create_file", "write_all", "fdatasync", "fsync_directory", "rename", "truncate", "remove")
-DIRECTORY = -1
 PLENTY = 1 << 40
 
-_real = {name: getattr(platform, name) for name in (*OPERATIONS, "free_bytes", "drop_cache")}
-
-Names = dict[str, int]
+_real = {**REAL, **{name: getattr(platform, name) for name in ("free_bytes", "drop_cache")}}
 
 
-class Loss(Enum):
-    """What of all that was never synced is lost with the power: any part of it, or just this."""
-
-    ANY = auto()
-    ALL = auto()
-    CONTENT = auto()  # of every file; all names are there
-    NAMES = auto()  # what came has not come, what was removed is there again; all content is there
-    MIDDLE = auto()  # of every file all unsynced sectors but the first and the last; all names are there
-
-
-class Change(NamedTuple):
-    """A name that came or went and is not synced yet."""
-
-    removed: str | None
-    added: str | None
-    inode: int
-
-
-class SimDisk:
+class SimDisk(UnsyncedFiles):
     """The files below `root`."""
 
     def __init__(self, root: Path, shadow: Path, random: Random) -> None:
-        self.root = root
         self.prefix = str(root)
         self.random = random
         self.free = PLENTY
@@ -66,15 +42,8 @@ class SimDisk:
         self.on_crash = lambda: None
         self.done = 0
         self.flipped = False  # a bit of the log or a checkpoint: the node may call it damaged
-        self._loss = Loss.ANY
-        self._shadow = shadow  # a second link to every file, so that no inode number is used twice
-        self._synced: dict[int, bytes] = {}
         self._dropped: dict[int, set[int]] = {}  # sectors that the page cache has and a failed sync has lost
-        self._names: dict[Path, Names] = {}
-        self._changes: dict[Path, list[Change]] = {}
-        shadow.mkdir(parents=True, exist_ok=True)
-        root.mkdir(parents=True, exist_ok=True)
-        self._take_as_synced()
+        super().__init__(root, shadow)
 
     def has(self, path: str) -> bool:
         return path.startswith(self.prefix)
@@ -86,10 +55,9 @@ class SimDisk:
 
     def lose_power(self, loss: Loss = Loss.ANY) -> None:
         """Leave what a disk may show when power is back."""
-        self._loss = loss
         aside = self.root.with_name(f"{self.root.name}.before")
         self.root.rename(aside)
-        self._rebuild(aside, self.root, self.root)
+        self.rebuild(self.root, self.random, loss)
         shutil.rmtree(aside)
         self._take_as_synced()
 
@@ -154,69 +122,9 @@ class SimDisk:
     def _has(self, directory: Path, needle: bytes) -> bool:
         return any(needle in self._synced.get(inode, b"") for inode in self._names.get(directory, {}).values())
 
-    # ---- What survives
-
     def _take_as_synced(self) -> None:
-        self._synced.clear()
+        super()._take_as_synced()
         self._dropped.clear()
-        self._names.clear()
-        self._changes.clear()
-        for directory in [self.root, *(path for path in self.root.rglob("*") if path.is_dir())]:
-            self._names[directory] = self._seen(directory)
-        for path in self.root.rglob("*"):
-            if path.is_file():
-                self._watch(path)
-                self._synced[path.stat().st_ino] = path.read_bytes()
-
-    def _rebuild(self, seen: Path, target: Path, directory: Path) -> None:
-        target.mkdir()
-        names = dict(self._names.get(directory, {}))
-        for change in self._kept(self._changes.get(directory, [])):
-            if change.removed is not None:
-                names.pop(change.removed, None)
-            if change.added is not None:
-                names[change.added] = change.inode
-        for name, inode in sorted(names.items()):
-            if inode == DIRECTORY:
-                self._rebuild(seen / name, target / name, directory / name)
-            else:
-                (target / name).write_bytes(self._content_after(inode))
-
-    def _kept(self, changes: list[Change]) -> list[Change]:
-        if self._loss is not Loss.ANY:
-            return [] if self._loss in (Loss.ALL, Loss.NAMES) else changes
-        kept = self.random.choice([0, len(changes), self.random.randint(0, len(changes))])
-        return changes[:kept] if self.random.random() < 0.5 else self.random.sample(changes, kept)
-
-    def _content_after(self, inode: int) -> bytes:
-        synced = self._synced.get(inode, b"")
-        seen = (self._shadow / str(inode)).read_bytes()
-        match self._loss:
-            case _ if synced == seen:
-                return seen
-            case Loss.ALL | Loss.CONTENT:
-                return synced
-            case Loss.NAMES:
-                return seen
-            case Loss.MIDDLE:
-                return _mixed(synced, seen, set(_unsynced(synced, seen)[1:-1]))
-        random = self.random
-        mixed = _mixed(synced, seen, {at for at in range(0, len(seen), SECTOR) if random.random() < 0.5})
-        shorter = mixed[: random.randint(min(len(synced), len(seen)), len(seen))]
-        return random.choice([synced, seen, mixed, shorter])
-
-    def _seen(self, directory: Path) -> Names:
-        names = {}
-        for path in sorted(directory.iterdir()):
-            names[path.name] = DIRECTORY if path.is_dir() else path.stat().st_ino
-            if names[path.name] != DIRECTORY:
-                self._watch(path)
-        return names
-
-    def _watch(self, path: Path) -> None:
-        link = self._shadow / str(path.stat().st_ino)
-        if not link.exists():
-            os.link(path, link)
 
     # ---- Operations
 
@@ -242,29 +150,16 @@ class SimDisk:
         if self.free <= 0 and name in ("write_all", "create_file"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _change(self, directory: Path, removed: str | None, added: str | None, inode: int) -> None:
-        self._changes.setdefault(directory, []).append(Change(removed, added, inode))
-
-    def create_file(self, path: Path) -> int:
-        self._step("create_file")
-        fd: int = _real["create_file"](path)
-        inode = os.fstat(fd).st_ino
-        self._watch(path)
-        self._change(path.parent, None, path.name, inode)
-        return fd
-
     def write_all(self, fd: int, data: bytes, offset: int) -> None:
-        self._step("write_all")
-        _real["write_all"](fd, data, offset)
+        super().write_all(fd, data, offset)
         lost = self._dropped.get(os.fstat(fd).st_ino)
         if lost:  # written again, it is to be synced again
             lost.difference_update(range(offset // SECTOR, (offset + len(data)) // SECTOR + 1))
 
-    def fdatasync(self, fd: int) -> None:
-        inode = os.fstat(fd).st_ino
-        self._know(fd, inode)
-        self._step("fdatasync", fd)
-        self._synced[inode] = self._synced_now(inode)
+    def truncate(self, fd: int, length: int) -> None:
+        super().truncate(fd, length)
+        lost = self._dropped.get(os.fstat(fd).st_ino, set())
+        lost.difference_update({sector for sector in lost if sector * SECTOR >= length})
 
     def drop_cache(self, fd: int) -> None:
         """Where a sync has failed the page cache may show what the disk never got."""
@@ -272,16 +167,9 @@ class SimDisk:
         if self._dropped.pop(inode, None):
             (self._shadow / str(inode)).write_bytes(self._synced.get(inode, b""))
 
-    def _know(self, fd: int, inode: int) -> None:
-        """A file that was opened for writing without `create_file`: its name is not synced."""
-        if not (self._shadow / str(inode)).exists():
-            path = Path(os.readlink(f"/proc/self/fd/{fd}"))
-            self._watch(path)
-            self._change(path.parent, None, path.name, inode)
-
-    def _synced_now(self, inode: int) -> bytes:
+    def _on_disk(self, inode: int) -> bytes:
         """All of the file, but for the sectors that a failed sync has left for clean, and nobody wrote since."""
-        on_disk = bytearray((self._shadow / str(inode)).read_bytes())
+        on_disk = bytearray(super()._on_disk(inode))
         synced = self._synced.get(inode, b"").ljust(len(on_disk), b"\0")
         for sector in self._dropped.get(inode, ()):
             place = slice(sector * SECTOR, (sector + 1) * SECTOR)
@@ -292,59 +180,8 @@ class SimDisk:
         """A sync fails: the kernel takes the pages for clean all the same, though the disk never got them."""
         inode = os.fstat(fd).st_ino
         seen = (self._shadow / str(inode)).read_bytes()
-        dropped = {at // SECTOR for at in _unsynced(self._synced.get(inode, b""), seen)}
+        dropped = {at // SECTOR for at in unsynced_sectors(self._synced.get(inode, b""), seen)}
         self._dropped.setdefault(inode, set()).update(dropped)
-
-    def fsync_directory(self, path: Path) -> None:
-        self._step("fsync_directory")
-        self._names[path] = self._seen(path)
-        self._changes.pop(path, None)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step("rename")
-        _real["rename"](source, target)
-        inode = DIRECTORY if target.is_dir() else target.stat().st_ino
-        if inode == DIRECTORY:
-            self._move(source, target)
-        elif source.parent == target.parent:
-            self._change(target.parent, source.name, target.name, inode)
-        else:
-            self._change(source.parent, source.name, None, 0)
-            self._change(target.parent, None, target.name, inode)
-
-    def _move(self, source: Path, target: Path) -> None:
-        """A directory's rename is taken as durable at once: its content moves with it, whatever the names say."""
-        for table in (self._names, self._changes):
-            for path in [path for path in table if path == source or source in path.parents]:
-                table[target / path.relative_to(source)] = table.pop(path)  # type: ignore[index, assignment]
-        self._names.get(source.parent, {}).pop(source.name, None)
-        self._names.setdefault(target.parent, {})[target.name] = DIRECTORY
-
-    def truncate(self, fd: int, length: int) -> None:
-        self._step("truncate")
-        _real["truncate"](fd, length)
-        lost = self._dropped.get(os.fstat(fd).st_ino, set())
-        lost.difference_update({sector for sector in lost if sector * SECTOR >= length})
-
-    def remove(self, path: Path) -> None:
-        self._step("remove")
-        _real["remove"](path)
-        self._change(path.parent, path.name, None, 0)
-
-
-def _unsynced(synced: bytes, seen: bytes) -> list[int]:
-    """Where the sectors begin that a sync would write."""
-    old = synced.ljust(len(seen), b"\0")
-    return [at for at in range(0, len(seen), SECTOR) if seen[at : at + SECTOR] != old[at : at + SECTOR]]
-
-
-def _mixed(synced: bytes, seen: bytes, lost: set[int]) -> bytes:
-    """What is seen, but for the sectors at the places that are lost."""
-    mixed = bytearray(seen)
-    for start in lost:
-        old = synced[start : start + SECTOR]
-        mixed[start : start + SECTOR] = old.ljust(len(mixed[start : start + SECTOR]), b"\0")
-    return bytes(mixed)
 
 
 class RecordDisk:

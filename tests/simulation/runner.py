@@ -15,6 +15,7 @@ from tests.simulation.watch import Watch
 from tests.simulation.world import Violated, World, simulated
 
 HEALED_WITHIN_S = 90.0
+REPORTED_WITHIN_S = 5.0
 
 
 class Result(NamedTuple):
@@ -69,6 +70,8 @@ async def end_well(world: World, clients: Clients) -> None:
         stand = {name: (node.alive, node.given_up or node.sentence) for name, node in world.nodes.items()}
         world.fail(f"converge: not paired after {HEALED_WITHIN_S:g} s of peace: {world.register} {stand}")
         return
+    # Paired they may be while the report of what one has cut is still on its way.
+    await world.until(lambda: world.equal() and checker.all_cut_is_on_record(world), REPORTED_WITHIN_S)
     checker.check(world, clients.history)
 
 
