@@ -49,8 +49,8 @@ from ftwallet.supervisor import promotion
 from ftwallet.witness import file as witness_file
 from ftwallet.witness.file import FileWitness
 from tests.replication import breaks as protocol
+from tests.simulation import moments, plan, runner, supervisor
 from tests.simulation import moments_disk as disk
-from tests.simulation import plan, runner, supervisor
 from tests.simulation.moments import Moment, scenario
 
 SEEDS = 400
@@ -216,6 +216,11 @@ def start_in_the_same_epoch() -> Patch:
         return _decide(register, proposal)
 
     return deciding(decide)
+
+
+def settle_unfenced() -> Patch:
+    """Two rules guard this: the fence, and that Begin has all cut which is beyond the common prefix."""
+    return together(protocol.settle_unfenced(), mock.patch.object(Following, "_cut", _cut_nothing))
 
 
 def damaged_log_keeps_its_incarnation() -> Patch:
@@ -417,6 +422,25 @@ def state_sync_unchecked() -> Patch:
     return together(protocol.fingerprint_unchecked(), checkpoints_unchecked())
 
 
+def ack_before_the_installation() -> Patch:
+    """Two rules guard this: the protocol's, and that a node says nothing before all of a message is done."""
+
+    def replace(whole: Any) -> Any:
+        async def sync_state(self: Following, effect: Any) -> Any:
+            if not isinstance(effect, fx.Install):
+                return await whole(self, effect)
+            self._installing = asyncio.create_task(install(self, effect))  # type: ignore[attr-defined]
+            return []
+
+        async def install(self: Following, effect: Any) -> None:
+            async with self._one_at_a_time:
+                await self._perform(await whole(self, effect))
+
+        return sync_state
+
+    return together(protocol.blocks_before_the_checkpoint(), method(Following, "_sync_state", replace))
+
+
 def unshielded() -> Patch:
     async def handle(self: Any, message: Any) -> Any:
         return await self._handle(message)
@@ -462,12 +486,17 @@ async def _remember_nothing(self: Rollbacks, operations: Any) -> None:
 
 BREAKS = (
     # The pair
-    Break("no-fence", "a backup takes messages of an older epoch", protocol.no_fence, ("clog", "power")),
+    Break(
+        "no-fence",
+        "a backup takes messages of an older epoch",
+        protocol.no_fence,
+        moment=moments.old_message_comes_after_the_tail_is_settled,
+    ),
     Break(
         "settle-unfenced",
-        "the tail is settled before the new epoch is in force",
-        protocol.settle_unfenced,
-        ("clog", "power"),
+        "a backup that has told its log still takes older messages, and Begin does not cut what they brought",
+        settle_unfenced,
+        moment=moments.old_message_comes_while_the_tail_is_settled,
     ),
     Break("ack-early", "a backup acks before its disk has it", ack_before_durable),
     Break("send-early", "a primary sends and counts before its own disk has it", send_before_durable),
@@ -476,7 +505,7 @@ BREAKS = (
         "ack-alone",
         "it answers alone before the witness has shrunk the set",
         protocol.ack_alone,
-        ("slow-disk", "kill", "witness-silent"),
+        moment=moments.record_is_durable_while_the_witness_is_asked,
     ),
     Break("shrink-unasked", "it goes solo without asking the witness", protocol.shrink_without_asking),
     Break(
@@ -497,7 +526,12 @@ BREAKS = (
         protocol.join_acks_alone,
         ("cut", "slow-disk", "kill"),
     ),
-    Break("join-other", "a join names another incarnation than the one that acked", join_names_an_older_incarnation),
+    Break(
+        "join-other",
+        "a join names another incarnation than the one that acked",
+        join_names_an_older_incarnation,
+        moment=moments.backup_that_joins_is_another_directory_than_before,
+    ),
     Break(
         "promote-name",
         "an emptied or damaged node is promoted by its name",
@@ -511,7 +545,12 @@ BREAKS = (
         any_incarnation_settles,
         ("wipe-unseen", "flip-unseen"),
     ),
-    Break("same-epoch", "a primary starts again in the epoch that it had", start_in_the_same_epoch, ("clog", "power")),
+    Break(
+        "same-epoch",
+        "a primary starts again in the epoch that it had",
+        start_in_the_same_epoch,
+        moment=moments.old_message_comes_after_the_tail_is_settled,
+    ),
     Break(
         "keep-tail",
         "a backup keeps what the primary does not have",
@@ -547,13 +586,13 @@ BREAKS = (
         "log-from-1",
         "a backup gets no checkpoint, and the log begins too late",
         protocol.checkpoint_not_required,
-        ("wipe",),
+        moment=moments.log_that_begins_after_a_checkpoint_leads,
     ),
     Break(
         "blocks-first",
-        "a checkpoint is acked before it is installed",
-        protocol.blocks_before_the_checkpoint,
-        ("resync",),
+        "a checkpoint is acked, and the ack sent, before it is installed",
+        ack_before_the_installation,
+        moment=moments.backup_is_slow_to_install_a_checkpoint,
     ),
     Break(
         "other-part",
@@ -568,30 +607,53 @@ BREAKS = (
         moment=scenario("D7_flipped_bit_in_a_checkpoint"),
     ),
     Break("dirty-reads", "a read shows what is not committed", dirty_reads),
-    Break("unshielded", "a message's handling ends with its stream", unshielded, ("cut", "stalled-disk", "kill")),
+    Break(
+        "unshielded",
+        "a message's handling ends with its stream",
+        unshielded,
+        moment=moments.session_breaks_while_a_checkpoint_is_installed,
+    ),
     # Recovery
     Break("naive-rollback", "a restarted primary rolls back all that is pending", protocol.naive_rollback, ("kill",)),
-    Break("rollback-alone", "a primary whose backup is not back rolls back", protocol.rollback_alone, ("cut", "kill")),
+    Break(
+        "rollback-alone",
+        "a primary whose backup is not back rolls back",
+        protocol.rollback_alone,
+        moment=moments.primary_starts_again_and_its_backup_is_cut_off,
+    ),
     Break(
         "rollback-solo", "a primary in sync alone rolls back at its start", roll_back_alone_at_start, ("kill", "both")
     ),
-    Break("forward-unacked", "what the backup does not have is rolled forward", roll_forward_unacked, ("stage",)),
+    Break(
+        "forward-unacked",
+        "what the backup does not have is rolled forward",
+        roll_forward_unacked,
+        moment=moments.rolled_back_transaction_is_asked_again_at_once,
+    ),
     Break(
         "no-rollbacks",
         "a primary puts no ROLLED_BACK on record",
         instead(Rollbacks, "operations", lambda *_: []),
-        ("stage",),
+        moment=moments.primary_rolls_back_and_nobody_asks_again,
     ),
     Break(
-        "no-report", "a backup does not report what it cut", instead(Rollbacks, "unreported", _no_report), ("stage",)
+        "no-report",
+        "a backup does not report what it cut",
+        instead(Rollbacks, "unreported", _no_report),
+        moment=moments.old_primary_cuts_and_nobody_asks_again,
     ),
     Break(
         "cut-forgotten",
         "what is cut is not remembered",
         instead(Rollbacks, "remember", _remember_nothing),
-        ("stage", "crash-op"),
+        moment=moments.old_primary_dies_between_its_cut_and_the_report,
     ),
-    Break("barred", "an id that was rolled back is never executed", rollback_bars_the_id, ("stage",)),
+    Break(
+        "barred",
+        "an id that was rolled back is never executed",
+        rollback_bars_the_id,
+        moment=moments.rolled_back_transaction_is_asked_again,
+    ),
     # Requests
     Break("no-dedup", "a retry is taken for a new transaction", no_dedup),
     Break("twice", "an id is executed twice", execute_twice),

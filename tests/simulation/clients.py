@@ -252,6 +252,8 @@ class Clients:
         leader = self.history.leaders.setdefault(epoch, node)
         if leader != node:
             self.world.fail(f"one writer: nodes {leader} and {node} have both answered in epoch {epoch}")
+        if told.code == OutcomeCode.ROLLED_BACK:
+            self.world.fail(f"retry: {call.transaction_id} was rolled back, and is not executed when it is asked again")
         before = call.answer
         same = before is None or (before.lsn, before.code, before.new_balance) == (
             told.lsn,

@@ -112,7 +112,7 @@ class SimDisk(UnsyncedFiles):
         return segments[0].first_lsn == 1
 
     def holds(self, needle: bytes) -> bool:
-        """Whether something synced, under a synced name, contains these bytes: the log or a checkpoint."""
+        """Whether something synced, under a synced name, contains these bytes: the log or a whole checkpoint."""
         return any(self._has(self.root / name, needle) for name in ("journal", "checkpoints"))
 
     def keeps_copy(self, needle: bytes) -> bool:
@@ -120,7 +120,11 @@ class SimDisk(UnsyncedFiles):
         return any(self._has(path, needle) for path in (self.root / "quarantine").glob("*"))
 
     def _has(self, directory: Path, needle: bytes) -> bool:
-        return any(needle in self._synced.get(inode, b"") for inode in self._names.get(directory, {}).values())
+        names = self._names.get(directory, {}).items()
+        counts = (
+            inode for name, inode in names if not name.endswith(".part")
+        )  # nothing of that before it is installed
+        return any(needle in self._synced.get(inode, b"") for inode in counts)
 
     def _take_as_synced(self) -> None:
         super()._take_as_synced()

@@ -112,6 +112,7 @@ class Stream:
         self._under_way: dict[str, deque[Any]] = {source: deque(), target.name: deque()}
         self._handler: asyncio.Task[None] | None = None
         self._cancelled = False
+        self._held_back: int | None = None  # messages of the client's that have come so far, and wait
         self._reading: asyncio.Task[Any] | None = None
         network.later(network.delay(source, target.name), self._accept, target)
 
@@ -157,6 +158,9 @@ class Stream:
 
     def _deliver(self, source: str, target: str) -> None:
         network = self._network
+        if source == self.source and self._held_back is not None:
+            self._held_back += 1
+            return
         if network.is_cut(source, target):  # sent again until it gets through
             wait = network.cut_until[source, target] - network.world.loop.time() + 1e-6
             network.later(wait, self._deliver, source, target)
@@ -165,6 +169,21 @@ class Stream:
         end.put(what)
         if then is not None:
             then()
+
+    def hold_back(self) -> None:
+        """What the client sends arrives when it is let through."""
+        self._held_back = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held back."""
+        return bool(self._held_back)
+
+    def let_through(self) -> None:
+        """All that was held back arrives, in order."""
+        held, self._held_back = self._held_back or 0, None
+        for _ in range(held):
+            self._deliver(self.source, self.target)
 
     def broken(self, reason: str) -> None:
         """Both ends notice that there is nobody any more."""

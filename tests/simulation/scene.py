@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ftwallet.ledger.operations import Kind
+from ftwallet.replication.states import BackupState, PrimaryState
 from tests.simulation import plan, runner
 from tests.simulation.clients import Call, Clients
 from tests.simulation.disk import Loss
+from tests.simulation.network import Stream
 from tests.simulation.plan import Fault
 from tests.simulation.watch import Watch
 from tests.simulation.world import SimNode, World, simulated
@@ -111,6 +113,11 @@ class Scene:
         plan.apply(self.world, Fault(self.now, kind, who, number, word))
         self._hold()
 
+    def empty(self, who: str) -> None:
+        """Kill it and empty its directory."""
+        self.kill(who)
+        self.node(who).disk.wipe()
+
     def pause(self, who: str) -> None:
         self.faults += 1
         self.world.pause(self.node(who))
@@ -125,6 +132,17 @@ class Scene:
     def let_start(self, who: str) -> None:
         node = self.node(who)
         node.kept_down, node.start_at = False, self.now
+
+    def hold_back(self) -> Stream:
+        """What the primary sends from now on in the present session arrives when it is let through."""
+        stream = next(one for one in self.world.network.streams if one.open and one.source == self.world.primary.name)
+        stream.hold_back()
+        self.faults += 1
+        return stream
+
+    def at_state(self, who: str, state: BackupState | PrimaryState, act: Callable[[], None]) -> None:
+        """Do something as soon as this node's protocol comes into a state."""
+        self.node(who).at_state.setdefault(str(state), []).append(act)
 
     # ---- Time
 
