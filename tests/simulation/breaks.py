@@ -173,7 +173,7 @@ def join_names_an_older_incarnation() -> Patch:
 
 
 def any_incarnation_promoted() -> Patch:
-    """Whoever bears the name is taken for the node that it was: by the supervisor, and by the witness."""
+    """Whoever bears the name is taken for the node that it was, when the supervisor looks and when it asks it anew."""
 
     def hindrance(slot: Any, register: Register) -> Any:
         hindered = _hindrance(slot, register)
@@ -181,7 +181,10 @@ def any_incarnation_promoted() -> Patch:
         return None if out_of_sync else hindered
 
     _hindrance = promotion.hindrance
-    return mock.patch.object(supervisor, "hindrance", hindrance)
+    return together(
+        mock.patch.object(supervisor, "hindrance", hindrance),
+        mock.patch.object(promotion, "_not_as_recorded", mock.AsyncMock(return_value="")),
+    )
 
 
 def any_backup_promoted() -> Patch:
@@ -319,7 +322,7 @@ def execute_twice() -> Patch:
     def replace(whole: Any) -> Any:
         def apply(self: Any, first_lsn: int, epoch: int, operations: Any) -> Any:
             for one in operations:
-                self._transactions.pop(one.transaction_id, None)
+                self.state.transactions.pop(one.transaction_id, None)
             return whole(self, first_lsn, epoch, operations)
 
         return apply

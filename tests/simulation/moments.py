@@ -200,7 +200,7 @@ def rolled_back_transaction_is_asked_again_at_once(world: Scene) -> None:
     world.kill("primary", at="pending")
     call = world.deposit("ann", 50, wait=False)
     world.run_until(lambda: not world.world.primary.alive, "it dies")
-    world.at_state("a", PrimaryState.SETTLING, lambda: world.fault("witness-silent", number=4.0))
+    world.at_state("a", PrimaryState.SETTLING, lambda: world.fault("cut", "a", 2.0))
     world.run_until(lambda: call.answer is not None, "the answer")
     world.heal()
 

@@ -30,7 +30,7 @@ SOON = {
     "corrupt-is-torn": "durable",
     "promote-any": "durable",
     "naive-rollback": "durable",
-    "rollback-solo": "durable",
+    "rollback-solo": "digests",
 }
 """Caught by one of the first random worlds, and by which invariant."""
 
