@@ -61,7 +61,7 @@ def _foretold(supervisor: Supervisor, slot: Slot) -> Foretold:
         heir = supervisor.slots[partner(slot.node)]
         return Foretold(heir.node, None, verdict, _promoted(supervisor, slot, heir))
     sentences = [f"node {partner(slot.node)} would not be promoted: {why_not}", *_afterwards(supervisor, slot, verdict)]
-    return Foretold("", why_not, verdict, [*sentences, _meanwhile(verdict)])
+    return Foretold("", why_not, verdict, [*sentences, _meanwhile(supervisor, slot, verdict)])
 
 
 def _promoted(supervisor: Supervisor, slot: Slot, heir: Slot) -> list[str]:
@@ -77,10 +77,16 @@ def _promoted(supervisor: Supervisor, slot: Slot, heir: Slot) -> list[str]:
     ]
 
 
-def _meanwhile(verdict: Verdict) -> str:
+def _meanwhile(supervisor: Supervisor, slot: Slot, verdict: Verdict) -> str:
     if isinstance(verdict, Restart):
         return "until it serves again requests wait, and when that takes more than 1 s they are answered 503"
-    return "nobody would serve: requests are answered 503 until somebody acts"
+    if supervisor.config.on_primary_death != "promote":
+        return "nobody would serve: requests are answered 503 until somebody acts"
+    heir = partner(slot.node)
+    return (
+        f"requests are answered 503 until somebody acts, or until node {heir} runs and is in sync: a primary that was "
+        "given up is then replaced by it"
+    )
 
 
 def _behind(slot: Slot, heir: Slot) -> int:

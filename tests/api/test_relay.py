@@ -40,6 +40,7 @@ async def other_primary(answers: bool) -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        await asyncio.sleep(0.3)  # connections that were given up before they were accepted
         server.close()
         await asyncio.wait_for(asyncio.gather(*conversations), 5)
 

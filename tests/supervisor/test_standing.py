@@ -91,6 +91,23 @@ async def test_C10_the_next_death_of_a_crash_loop_is_counted(cluster: Cluster) -
     assert whatif.killed(cluster.supervisor, "b")["dead_node"]["verdict"] == "give-up"
 
 
+@pytest.mark.parametrize("policy", ["promote", "restart"])
+async def test_C10_a_primary_that_would_be_given_up_is_replaced_once_its_backup_runs(
+    cluster: Cluster, policy: str
+) -> None:
+    await cluster.whole()
+    supervisor = cluster.supervisor
+    supervisor.config = supervisor.config.model_copy(update={"on_primary_death": policy})
+    await supervisor.ask(lambda: supervisor.fleet.pause(supervisor.backup))
+    primary = supervisor.primary
+    assert primary.run is not None
+    primary.run.was_up, primary.early_deaths = False, 2
+    foretold = whatif.killed(supervisor, "primary")
+    assert foretold["dead_node"]["verdict"] == "give-up"
+    assert ("until node b runs and is in sync" in foretold["sentences"][-1]) == (policy == "promote")
+    assert "503 until somebody acts" in foretold["sentences"][-1]
+
+
 async def test_a_backup_out_of_sync_says_since_when_and_how_far_it_is_behind(cluster: Cluster) -> None:
     await cluster.whole()
     supervisor, backup = cluster.supervisor, cluster.supervisor.backup
