@@ -5,12 +5,27 @@ from __future__ import annotations
 import pytest
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
+from tests.simulation.clients import Call
 from tests.simulation.scene import Scene, scene
 
 
 def begin(world: Scene) -> None:
     world.until_paired()
     world.deposit("ann", 100)
+
+
+def leader_and_starts(world: Scene) -> tuple[str, dict[str, int]]:
+    """Nobody was taken for dead as long as these are the same."""
+    register = world.world.register
+    return register.primary, dict(register.boots)
+
+
+def unanswered_for(world: Scene, seconds: float) -> Call:
+    """A deposit that nobody may answer for so long."""
+    call = world.deposit("ann", 7, wait=False)
+    world.run(seconds)
+    assert call.answer is None
+    return call
 
 
 @pytest.mark.parametrize("policy", ["promote", "restart"])
@@ -70,9 +85,7 @@ def test_O1_backup_that_missed_writes_is_not_promoted() -> None:
         world.keep_down(old)
         world.kill(old)
         world.let_start(missed)
-        call = world.deposit("ann", 7, wait=False)
-        world.run(10.0)
-        assert call.answer is None
+        call = unanswered_for(world, 10.0)
         assert world.world.register.primary == old
         world.let_start(old)
         world.run_until(lambda: call.answer is not None, "the answer")
@@ -92,9 +105,7 @@ def test_O2_old_primary_is_not_promoted() -> None:
         world.keep_down(heir)
         world.kill(heir)
         world.let_start(old)
-        call = world.deposit("ann", 7, wait=False)
-        world.run(10.0)
-        assert call.answer is None
+        call = unanswered_for(world, 10.0)
         assert world.world.register.primary == heir
         world.let_start(heir)
         world.run_until(lambda: call.answer is not None, "the answer")
@@ -141,13 +152,11 @@ def test_G2_backup_is_stopped() -> None:
 def test_G4_a_sync_takes_five_seconds() -> None:
     with scene() as world:
         begin(world)
-        was, boots = world.world.register.primary, dict(world.world.register.boots)
+        before = leader_and_starts(world)
         world.fault("stalled-disk", "primary", 5.0)
-        call = world.deposit("ann", 50, wait=False)
-        world.run(2.5)
-        assert call.answer is None
+        call = unanswered_for(world, 2.5)
         world.run_until(lambda: call.answer is not None, "the answer")
-        assert (world.world.register.primary, world.world.register.boots) == (was, boots)
+        assert leader_and_starts(world) == before
         world.heal()
 
 
@@ -173,9 +182,7 @@ def test_N2_primary_cut_from_the_witness_goes_on_and_does_not_go_alone() -> None
         world.deposit("ann", 50)
         assert world.mode == "paired"
         world.fault("cut", "primary", 4.0)
-        call = world.deposit("ann", 7, wait=False)
-        world.run(3.5)
-        assert call.answer is None
+        call = unanswered_for(world, 3.5)
         world.run_until(lambda: call.answer is not None, "the answer")
         world.heal()
 
@@ -184,13 +191,13 @@ def test_N2_primary_cut_from_the_witness_goes_on_and_does_not_go_alone() -> None
 def test_N3_cut_of_one_direction(who: str) -> None:
     with scene() as world:
         begin(world)
-        was, boots = world.world.register.primary, dict(world.world.register.boots)
+        before = leader_and_starts(world)
         world.fault("cut-one-way", who, 8.0)
         world.deposit("ann", 50)
         world.read("ann")
         world.run(10.0)
         world.deposit("ann", 50)
-        assert (world.world.register.primary, world.world.register.boots) == (was, boots)
+        assert leader_and_starts(world) == before
         world.heal()
 
 
@@ -219,7 +226,7 @@ def test_N6_a_link_of_a_few_messages_a_second(who: str) -> None:
 def test_T1_wall_clock_jumps(who: str, jump_s: float) -> None:
     with scene() as world:
         begin(world)
-        boots = dict(world.world.register.boots)
+        before = leader_and_starts(world)
         first = world.deposit("ann", 1)
         world.fault("clock", who, jump_s)
         second = world.deposit("ann", 1)
@@ -227,7 +234,7 @@ def test_T1_wall_clock_jumps(who: str, jump_s: float) -> None:
         assert first.answer is not None
         assert second.answer is not None
         assert second.answer.time_us >= first.answer.time_us
-        assert world.world.register.boots == boots
+        assert leader_and_starts(world) == before
         world.heal()
 
 
