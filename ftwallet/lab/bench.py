@@ -32,12 +32,12 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
 _WITHOUT_WRK = ("failover",)  # its load retries each id until it is answered, which wrk cannot
 _TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
 _CONNECTIONS = {"single": (1, 16, 64, 256), "mixed": (1, 16, 64, 256), "growth": (64,), "peer": (1, 16, 64)}
-_WITH_WRK = tuple(_CONNECTIONS)
+_IN_ROUNDS = tuple(_CONNECTIONS)
 _KILLS = {"recovery": 5, "failover": 100}
 _BELONGS_TO = {
-    "seconds": _WITH_WRK,
-    "rounds": _WITH_WRK,
-    "connections": _WITH_WRK,
+    "seconds": _IN_ROUNDS,
+    "rounds": _IN_ROUNDS,
+    "connections": _IN_ROUNDS,
     "profile": ("single",),
     "transactions": ("recovery", "memory"),
     "kills": ("recovery", "failover"),

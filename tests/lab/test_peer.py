@@ -116,7 +116,9 @@ def test_the_peer_refuses_an_overdraft_for_ever(peer: Peer) -> None:
 
 
 @needs_postgres
-@pytest.mark.parametrize(("amount", "status"), [(0, 400), (-1, 400), (1.234, 400), (10**17, 400), ("x", 422)])
+@pytest.mark.parametrize(
+    ("amount", "status"), [(0, 400), (-1, 400), (1.234, 400), (10**17, 400), ("1E+99999", 400), ("NaN", 422)]
+)
 def test_the_peer_refuses_what_is_no_amount(peer: Peer, amount: Any, status: int) -> None:
     assert ask(peer, "/deposit", account_id="bad", amount=amount, transaction_id="bad")[0] == status
 

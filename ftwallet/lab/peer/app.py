@@ -70,14 +70,14 @@ def create_app(connect: Callable[[], Awaitable[Store]]) -> FastAPI:
 
 def minor_units(amount: Decimal) -> int:
     """Return cents. Raises HTTPException when it is no amount."""
-    if not amount > 0 or not amount.is_finite():
+    if amount <= 0:
         raise HTTPException(400, "Amount must be positive")
-    minor = int(amount * 100)
-    if minor > MAX_MINOR:
+    minor = amount * 100
+    if minor > MAX_MINOR:  # asked before it becomes an integer, which may have a million digits
         raise HTTPException(400, f"Amount is past the limit of {MAX_MINOR} minor units")
-    if minor != amount * 100:
+    if minor != int(minor):
         raise HTTPException(400, "Amount has more than 2 decimal places")
-    return minor
+    return int(minor)
 
 
 def refusal(recorded: Recorded, asked: Asked) -> str | None:
