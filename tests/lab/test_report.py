@@ -9,13 +9,17 @@ import pytest
 from click.testing import CliRunner
 
 from ftwallet.cli.commands import ftwallet_run
-from ftwallet.lab import machine, report, single
+from ftwallet.lab import growth, machine, report, single
 from ftwallet.lab.bench import ConnectionsType
+from ftwallet.lab.pair import Measured
+from ftwallet.lab.peer import suite
+from ftwallet.lab.peer.server import Kept, Rows
+from ftwallet.lab.peer.suite import Batches, BatchFigures
 from ftwallet.lab.proof import Proof, counted
 from ftwallet.lab.report import Report
 from ftwallet.lab.single import Figures, Line
 from ftwallet.lab.wrk import Errors
-from tests.lab.figures import FACTS, deposits, plan, raw
+from tests.lab.figures import FACTS, deposits, load, plan, raw
 
 REAL = Proof(1_000, 64, {"primary": 1_010, "backup": 1_010}, [])
 FALSE = Proof(1_000, 64, {"primary": 999, "backup": 1_010}, ["the nodes differ in deposits"])
@@ -82,6 +86,53 @@ def test_what_does_not_fit_is_said_and_fails(facts: None, tmp_path: Path) -> Non
     assert not found.ok
     assert found.lines[-1] == "NOT VERIFIED: the nodes differ in deposits"
     assert found.document["verified"]["problems"] == ["the nodes differ in deposits"]
+
+
+def postgres(requests: int, p50_ms: float) -> Measured:
+    return Measured(load(requests, p50_ms), {"server": 50.0, "databases": 90.0})
+
+
+def peer_report(directory: Path, ours: int, batches: list[BatchFigures]) -> Report:
+    lines = [
+        suite.Line(1, Figures.of([deposits(ours, 0.5)]), Figures.of([postgres(1_000, 1.0)])),
+        suite.Line(64, Figures.of([deposits(ours, 5.0)]), Figures.of([postgres(1_000, 40.0)])),
+    ]
+    rows = Rows(2_000, 250_000, 250_000)
+    kept = Kept(2_000, {"primary": rows, "standby": rows}, [])
+    return suite.report_of(plan(directory), lines, Batches(batches, BatchFigures(1_000, 50_000.0, 20.0)), REAL, kept)
+
+
+def test_the_comparison_has_ratios_and_verdicts(
+    facts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = peer_report(tmp_path, 8_000, [BatchFigures(1_000, 100_000.0, 10.0), BatchFigures(8_000, 150_000.0, 50.0)])
+    report.print_tables(found)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["1", "PostgreSQL", "1,000", "1.00", "2.00", "0", "50", "%", "90", "%", "10", "%"] in rows
+    assert ["FT-Wallet", "8,000", "0.50", "1.00", "0", "80", "%", "40", "%", "10", "%", "8.00", "0.50"] in rows
+    assert ["FT-Wallet", "8,000", "150,000", "50.00", "3.00"] in rows
+    assert [line.rpartition("; ")[2] for line in found.lines if line.startswith("Asked")] == [
+        *("met", "met"),
+        *("NOT MET", "met"),
+    ]
+    assert found.ok
+    assert [one["ratio"] for one in found.document["batches"]["ours"]] == [2.0, 3.0]
+
+
+def test_batches_that_are_not_there_are_told(facts: None, tmp_path: Path) -> None:
+    found = peer_report(tmp_path, 7_900, [])
+    assert suite.NO_BATCHES in found.lines
+    assert "Asked at 64 connections: 8 times as many deposits a second; NOT MET" in found.lines
+
+
+@pytest.mark.parametrize(("grown", "verdict"), [(4_500, "met"), (4_499, "NOT MET")])
+def test_a_past_costs_at_most_a_tenth(facts: None, tmp_path: Path, grown: int, verdict: str) -> None:
+    lines = [growth.Line(64, Figures.of([deposits(5_000)]), Figures.of([deposits(grown)]))]
+    memory = {"primary": 1 << 30, "backup": 1 << 20}
+    found = growth.report_of(plan(tmp_path), growth.Found(lines, 2.5, memory, [REAL, FALSE]))
+    assert f"Asked at 64 connections: a ratio of at least 0.9; {verdict}" in found.lines
+    assert any("2.5 s after its start; memory: primary 1,024 MiB, backup 1 MiB" in line for line in found.lines)
+    assert not found.ok
 
 
 @pytest.mark.parametrize(
