@@ -170,13 +170,19 @@ def send_signal(identity: ProcessIdentity, number: int, pidfd: int | None = None
 
 def port_holder(port: int) -> str | None:
     """Return who has a TCP port, such as "nginx (pid 12)"; None when nobody has, or it is not ours to see."""
+    pid = port_holder_pid(port)
+    return None if pid is None else _program(pid)
+
+
+def port_holder_pid(port: int) -> int | None:
+    """Return which process has a TCP port; None as for `port_holder`."""
     with contextlib.suppress(psutil.Error):
         holders = [
             connection.pid
             for connection in psutil.net_connections(kind="tcp")
             if connection.laddr and connection.laddr.port == port and connection.pid is not None
         ]
-        return _program(holders[0]) if holders else None
+        return holders[0] if holders else None
     return None
 
 

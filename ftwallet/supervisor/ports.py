@@ -9,6 +9,15 @@ from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.errors import Refused
 
+
+class PortTaken(Refused):
+    """Somebody has the port."""
+
+    def __init__(self, sentence: str, port: int) -> None:
+        super().__init__(sentence)
+        self.port = port
+
+
 BACKLOG = 2048  # clients that connect while a primary restarts wait here instead of being refused
 
 
@@ -34,7 +43,7 @@ def _listen(host: str, port: int, key: str) -> socket.socket:
         return _bound(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise Refused(taken_sentence(host, port, key)) from None
+            raise PortTaken(taken_sentence(host, port, key), port) from None
         raise Refused(f"{host}:{port} cannot be bound: {error.strerror}; set another host or {key}") from None
 
 

@@ -6,8 +6,9 @@ import contextlib
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import psutil
 
@@ -17,10 +18,12 @@ from ftwallet.errors import Refused
 from ftwallet.journal.identity import DirectoryLock, lock_directory, lock_holder
 from ftwallet.platform import ProcessIdentity
 from ftwallet.replication.register import Register
-from ftwallet.rpc.sockets import check_socket_paths
-from ftwallet.supervisor.ports import check_grpc_free, claim_http
+from ftwallet.rpc.sockets import SUPERVISOR_SOCKET, check_socket_paths
+from ftwallet.supervisor.ports import PortTaken, check_grpc_free, claim_http
 from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES, ensure_cluster
 from ftwallet.witness.file import FileWitness
+
+T = TypeVar("T")
 
 _LEFT_OVER_S = 5.0
 _OURS = "--supervisor-socket"  # on the command line of a node that a supervisor has started
@@ -57,8 +60,8 @@ def prepare(config: Config) -> Ground:
         if known:
             lock = undo.enter_context(_lock(config.data_dir))
         ended = _end_left_overs(config) if known else []
-        listener = undo.enter_context(claim_http(config))
-        check_grpc_free(config)
+        listener = undo.enter_context(_once_left(config, known, claim_http))
+        _once_left(config, known, check_grpc_free)
         if not known:
             _make_data_dir(config.data_dir)
             lock = undo.enter_context(_lock(config.data_dir))
@@ -67,6 +70,31 @@ def prepare(config: Config) -> Ground:
         (config.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
         undo.pop_all()
     return Ground(lock, listener, register, FileWitness(config.data_dir / CLUSTER_FILE), ended)
+
+
+def _once_left(config: Config, known: bool, claim: Callable[[Config], T]) -> T:
+    """Claim ports that the nodes of a supervisor that was just killed may have still: they end with it, a moment later.
+
+    Raises Refused, at once where somebody else has them.
+    """
+    give_up = time.monotonic() + _LEFT_OVER_S
+    while True:
+        try:
+            return claim(config)
+        except PortTaken as taken:
+            if not known or time.monotonic() > give_up or not _is_leaving(config, taken.port):
+                raise
+        time.sleep(0.02)
+
+
+def _is_leaving(config: Config, port: int) -> bool:
+    holder = platform.port_holder_pid(port)
+    if holder is None:  # in the middle of its end a process shows neither its files nor its command line
+        return True
+    try:
+        return str(config.data_dir / SUPERVISOR_SOCKET) in psutil.Process(holder).cmdline()
+    except psutil.Error:
+        return True
 
 
 def _make_data_dir(data_dir: Path) -> None:

@@ -92,6 +92,38 @@ def test_C9_a_node_that_outlived_its_supervisor_is_ended(config: Config) -> None
     release(ground)
 
 
+LISTEN = (
+    "import socket, sys, time; server = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('held', flush=True)\n"
+    "time.sleep(float(sys.argv[2]))"
+)
+
+
+def listen(port: int, for_s: float, *words: str) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", LISTEN, str(port), str(for_s), *words]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("key", ["http_port", "primary_grpc_port"])
+def test_C9_a_port_that_a_node_of_the_killed_supervisor_is_just_leaving_is_waited_for(config: Config, key: str) -> None:
+    release(prepare(config))
+    dying = listen(getattr(config, key), 1.0, "--supervisor-socket", str(config.data_dir / "supervisor.sock"))
+    release(prepare(config))
+    end(dying)
+
+
+def test_I3_a_stranger_s_port_is_not_waited_for(config: Config) -> None:
+    release(prepare(config))
+    stranger = listen(config.http_port, 60.0, "--supervisor-socket", "/somewhere/else/supervisor.sock")
+    began = time.monotonic()
+    with pytest.raises(Refused, match=f"port {config.http_port}"):
+        prepare(config)
+    assert time.monotonic() - began < 2
+    end(stranger)
+
+
 def test_a_node_run_by_hand_is_left_alone_and_named(config: Config) -> None:
     release(prepare(config))
     by_hand = hold(config.node_dir("b"))
