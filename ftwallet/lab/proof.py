@@ -1,6 +1,7 @@
 """Whether a measured load was real: what was answered is held against both nodes' journals, money included.
 
-Each journal is replayed from its first record into a ledger of its own, apart from the one that the node had in memory.
+Each journal is replayed from its first record into a ledger of its own, apart from the one that the node had in memory;
+one that begins after a checkpoint (a state sync) from the oldest that is there.
 """
 
 from __future__ import annotations
@@ -8,17 +9,19 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftwallet.errors import BrokenInvariant, DiskFault, Refused
 from ftwallet.journal import Journal
+from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
 from ftwallet.journal.identity import Identity
 from ftwallet.lab.pair import BACKUP, PRIMARY, ROLES, Pair
 from ftwallet.lab.scripts import AMOUNT_MINOR, WITHDRAWN_MINOR
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations
-from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.outcomes import OutcomeCode, Status
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import WORLD, MemoryState
 
@@ -111,10 +114,10 @@ def counted(records: int, answered: int, cut_off: int) -> list[str]:
 def _replayed(pair: Pair, node: str) -> Replayed:
     node_dir = pair.config.node_dir(node)
     journal = Journal.open(node_dir / "journal", Identity.load(node_dir).cluster_id, read_only=True)
-    ledger = Ledger(Rules(), MemoryState())
-    kinds: Counter[int] = Counter()
     with _no_collector():
-        for block in journal.blocks():
+        ledger = _beginning(node_dir / "checkpoints", journal)
+        kinds = Counter[int | None](known.kind for known in ledger.transactions() if known.status is Status.COMMITTED)
+        for block in journal.blocks(ledger.applied_lsn + 1):
             operations = decode_operations(block.payload)
             outcomes = ledger.apply(block.first_lsn, block.epoch, operations)
             if any(outcome.code != OutcomeCode.OK for outcome in outcomes):
@@ -126,6 +129,18 @@ def _replayed(pair: Pair, node: str) -> Replayed:
     total = -(ledger.balance(WORLD) or 0)
     moved = kinds[Kind.DEPOSIT], kinds[Kind.WITHDRAW], total
     return Replayed(*moved, journal.durable_lsn, journal.chain, ledger.digest)
+
+
+def _beginning(checkpoints: Path, journal: Journal) -> Ledger:
+    """The ledger that the log begins after. Raises ValueError when there is none."""
+    if journal.first_lsn == 1:
+        return Ledger(Rules(), MemoryState())
+    for path in list_files(checkpoints):
+        with suppress(DamagedCheckpoint, OSError):
+            meta, chunks = load_file(path)
+            if journal.holds(meta.lsn, meta.chain):
+                return Ledger.restore(chunks)
+    raise ValueError(f"the log begins with lsn {journal.first_lsn}, and {checkpoints} holds no sound checkpoint of it")
 
 
 def _beside_memory(replayed: Replayed, digest: bytes) -> list[str]:

@@ -237,7 +237,7 @@ def _old_blocks(node: Path) -> list[object]:
 # ---- D7, where the log alone is not enough
 
 
-def _two_checkpoints(node: Path, offered: tuple[bytes, CheckpointFile]) -> list[Path]:
+def two_checkpoints(node: Path, offered: tuple[bytes, CheckpointFile]) -> list[Path]:
     """A node that has had a state sync and has made a checkpoint since; returns its files, oldest first."""
     content, file = offered
     write_log(node, 1)
@@ -262,7 +262,7 @@ def _damage(path: Path) -> None:
 def test_D7_the_older_checkpoint_of_a_log_that_begins_later_is_enough(
     tmp_path: Path, offered: tuple[bytes, CheckpointFile]
 ) -> None:
-    older, newer = _two_checkpoints(tmp_path / "b", offered)
+    older, newer = two_checkpoints(tmp_path / "b", offered)
     for damaged in (newer, None):
         if damaged:
             _damage(damaged)
@@ -276,7 +276,7 @@ def test_D7_the_older_checkpoint_of_a_log_that_begins_later_is_enough(
 def test_D7_without_a_checkpoint_a_log_that_begins_later_is_corrupt(
     tmp_path: Path, offered: tuple[bytes, CheckpointFile]
 ) -> None:
-    for path in _two_checkpoints(tmp_path / "b", offered):
+    for path in two_checkpoints(tmp_path / "b", offered):
         _damage(path)
     with pytest.raises(Corruption, match=f"begins with lsn {2 * BLOCKS + 1}, after a checkpoint.*rebuild this node"):
         open_storage(tmp_path / "b", SEGMENT_BYTES)

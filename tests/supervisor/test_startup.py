@@ -93,8 +93,8 @@ def test_C9_a_node_that_outlived_its_supervisor_is_ended(config: Config) -> None
 
 
 LISTEN = (
-    "import socket, sys, time; server = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('held', flush=True)\n"
-    "time.sleep(float(sys.argv[2]))"
+    "import socket, sys, time; server = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+    "print('held', flush=True); time.sleep(float(sys.argv[2]))"
 )
 
 
