@@ -521,13 +521,13 @@ BREAKS = (
         "join-early",
         "a backup joins before it holds all that was answered alone",
         protocol.join_early,
-        ("cut", "slow-disk", "at-state"),
+        moment=moments.backup_is_slow_to_catch_up,
     ),
     Break(
         "join-acks-alone",
         "a primary answers alone while it asks for the join",
         protocol.join_acks_alone,
-        ("cut", "slow-disk", "kill"),
+        moment=moments.transactions_come_while_the_join_is_asked,
     ),
     Break(
         "join-other",

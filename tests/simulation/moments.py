@@ -110,6 +110,30 @@ def record_is_durable_while_the_witness_is_asked(world: Scene) -> None:
 
 
 @moment()
+def backup_is_slow_to_catch_up(world: Scene) -> None:
+    """A has answered x alone and sent it to B, whose disk is slow: in the set before its ack, B might lead without."""
+    began(world)
+    world.kill("backup")
+    world.deposit("ann", 50)
+    world.at_state("backup", BackupState.FOLLOWING, lambda: world.fault("slow-disk", "backup", 3.0))
+    world.at_state("backup", BackupState.FOLLOWING, lambda: several(world, "bob"))
+    world.until_paired()
+    world.heal()
+
+
+@moment()
+def transactions_come_while_the_join_is_asked(world: Scene) -> None:
+    """A has asked that B joins, and writes x: answered alone now, it is not on B, which is in the set soon after."""
+    began(world)
+    world.kill("backup")
+    world.deposit("ann", 50)
+    world.at_state("primary", PrimaryState.JOINING, lambda: world.fault("stalled-disk", "backup", 0.3))
+    world.at_state("primary", PrimaryState.JOINING, lambda: several(world, "bob"))
+    world.until_paired()
+    world.heal()
+
+
+@moment()
 def backup_that_joins_is_another_directory_than_before(world: Scene) -> None:
     """B joins, dies, and is emptied; the new B catches up and joins. Under the old B's name it would not count.
 
