@@ -10,6 +10,7 @@ from ftwallet.config import Config
 from ftwallet.errors import BrokenInvariant, ClientError, DiskFault
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block
+from ftwallet.journal.checkpoints import FORMAT_VERSION
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.outcomes import Transaction
 from ftwallet.ledger.rules import Rules
@@ -60,6 +61,7 @@ class BackupNode:
             history=tuple(EpochEnd(*end) for end in journal.history),
             state_sync=identity.state_sync,
             partial=partial(node_dir),
+            reads_format=FORMAT_VERSION,
         )
         self._following = Following(
             self._core, storage.ledger, self._disk, storage.tail, node_dir, injector, self._applied, self._installed

@@ -84,6 +84,7 @@ class Following:
         self._receiving = Receiving(node_dir, disk)
         self._one_at_a_time = asyncio.Lock()
         self._unacked_ids: list[str] = []
+        self._said: list[str] = []
         self._marked_lsn = disk.journal.commit_lsn
         self._log = structlog.get_logger()
         self._executed = TransactionLog("WAL: Executed transaction", "WAL: Executed transactions")
@@ -146,7 +147,7 @@ class Following:
                 case AppendBlocks(session, blocks):
                     todo.extend(await self._append(session, [b for b in blocks if isinstance(b, Block)]))
                 case Became(state, reason):
-                    self._log.info(f"Backup is {state}: {reason}")
+                    self._say(f"Backup is {state}: {reason}")
                 case EndSession():
                     over = True
                 case Commit():
@@ -154,6 +155,12 @@ class Following:
                 case _:
                     todo.extend(await self._sync_state(effect))
         return replies, over
+
+    def _say(self, sentence: str) -> None:
+        """Say it once, not at every try of a primary that greets this node and is refused again and again."""
+        if sentence not in self._said[-2:]:
+            self._log.info(sentence)
+            self._said = [*self._said[-1:], sentence]
 
     async def _sync_state(self, effect: Effect) -> list[Effect]:
         """Perform an effect of a state sync."""

@@ -114,4 +114,4 @@ def _describe(meta: CheckpointMeta, path: Path) -> CheckpointFile:
         fingerprint = hashlib.file_digest(content, "sha256").hexdigest()
         size = os.fstat(content.fileno()).st_size
     history = tuple(EpochEnd(*end) for end in meta.history)
-    return CheckpointFile(meta.lsn, meta.chain, meta.digest, history, size, fingerprint)
+    return CheckpointFile(meta.lsn, meta.chain, meta.digest, history, size, fingerprint, meta.format_version)

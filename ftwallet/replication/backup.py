@@ -61,8 +61,10 @@ class Backup:
         history: tuple[EpochEnd, ...],
         state_sync: bool = False,
         partial: str = "",
+        reads_format: int = 1,
     ) -> None:
         self.identity = identity
+        self._reads_format = reads_format  # the newest format version of a checkpoint that this program can read
         self.state_sync = state_sync  # durable: this incarnation was made for one, and has never followed
         self.partial = partial  # fingerprint of the checkpoint that the disk holds a part of
         self.epoch = epoch  # durable: the newest seen
@@ -227,9 +229,20 @@ class Backup:
             )
         if not begin.chain and begin.checkpoint is None:
             raise PeerViolation(f"the primary has no proof of its log at lsn {begin.common_lsn}, and no checkpoint")
+        if begin.checkpoint is not None and begin.checkpoint.format_version > self._reads_format:
+            return self._refuse_format(begin.session, begin.checkpoint)
         self.offer, self.end_lsn = begin.checkpoint, begin.end_lsn
         effects = self._become(BackupState.ALIGNING, f"proving the log up to lsn {begin.common_lsn}")
         return [*effects, Align(begin.session, begin.common_lsn, begin.chain)]
+
+    def _refuse_format(self, session: int, file: CheckpointFile) -> list[Effect]:
+        """Refuse a checkpoint before anything is fetched, cut or given up for it: it could not be read."""
+        why = (
+            f"the checkpoint at lsn {file.lsn} has format version {file.format_version}, and node {self.identity.node} "
+            f"reads up to {self._reads_format}: upgrade node {self.identity.node} to the primary's program"
+        )
+        refusal = Send(Refusal(session, why, False, self.epoch))
+        return [*self._become(BackupState.WAITING, why), refusal, EndSession(session, why)]
 
     def _blocks(self, message: Blocks) -> list[Effect]:
         if self.state is not BackupState.FOLLOWING:

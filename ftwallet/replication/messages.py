@@ -52,7 +52,7 @@ class CheckpointFile(NamedTuple):
     """A checkpoint as the primary offers it: where it stands, and what its file is.
 
     `chain` and `digest` are those at `lsn`, `history` is that of the log up to it. `size` in bytes; `fingerprint` is
-    the SHA-256 of the whole file, in hex: equal fingerprints, equal files.
+    the SHA-256 of the whole file, in hex: equal fingerprints, equal files. `format_version` is that of the file.
     """
 
     lsn: int
@@ -61,6 +61,7 @@ class CheckpointFile(NamedTuple):
     history: tuple[EpochEnd, ...]
     size: int
     fingerprint: str
+    format_version: int = 1
 
 
 class LoggedBlock(Protocol):

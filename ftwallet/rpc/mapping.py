@@ -105,7 +105,7 @@ def _begin_to_wire(begin: Begin) -> wallet_pb2.Begin:
         common_lsn=begin.common_lsn, chain=begin.chain, in_sync=begin.in_sync, end_lsn=begin.end_lsn
     )
     if begin.checkpoint:
-        lsn, chain, digest, history, size, fingerprint = begin.checkpoint
+        lsn, chain, digest, history, size, fingerprint, format_version = begin.checkpoint
         wire.checkpoint.CopyFrom(
             wallet_pb2.CheckpointFile(
                 lsn=lsn,
@@ -114,6 +114,7 @@ def _begin_to_wire(begin: Begin) -> wallet_pb2.Begin:
                 history=_history_to_wire(history),
                 size=size,
                 fingerprint=fingerprint,
+                format_version=format_version,
             )
         )
     return wire
@@ -124,7 +125,8 @@ def _begin_from_wire(session: int, epoch: int, wire: wallet_pb2.Begin) -> Begin:
     if wire.HasField("checkpoint"):
         told = wire.checkpoint
         history = _history_from_wire(told.history)
-        checkpoint = CheckpointFile(told.lsn, told.chain, told.digest, history, told.size, told.fingerprint)
+        version = told.format_version or 1
+        checkpoint = CheckpointFile(told.lsn, told.chain, told.digest, history, told.size, told.fingerprint, version)
     return Begin(session, epoch, wire.common_lsn, wire.chain, wire.in_sync, wire.end_lsn, checkpoint)
 
 

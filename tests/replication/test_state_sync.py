@@ -168,6 +168,18 @@ def backup(state_sync: bool) -> Backup:
     return core
 
 
+def test_a_checkpoint_of_a_newer_format_is_refused_before_anything_is_fetched_or_given_up_for_it() -> None:
+    core = Backup(B, epoch=1, durable_lsn=3, commit_lsn=0, history=(EpochEnd(1, 3),), reads_format=2)
+    core.received(Hello(1, 2, A))
+    effects = core.received(Begin(1, 2, 2, b"chain", False, 100, FILE._replace(format_version=3)))
+    assert kinds(effects) == [fx.Became, fx.Send, fx.EndSession]
+    assert "format version 3, and node b reads up to 2: upgrade node b" in core.reason
+    assert core.state is BackupState.WAITING
+    core.received(Hello(2, 2, A))
+    newest = FILE._replace(format_version=2)
+    assert core.received(Begin(2, 2, 2, b"chain", False, 100, newest))[-1] == fx.Align(2, 2, b"chain")
+
+
 def kinds(effects: list[Any]) -> list[type]:
     return [type(effect) for effect in effects]
 
@@ -245,6 +257,7 @@ def test_the_reason_says_how_much_has_come() -> None:
     [
         Begin(7, 3, 5, b"chain", True, 100),
         Begin(7, 3, 5, b"", False, 100, FILE),
+        Begin(7, 3, 5, b"", False, 100, FILE._replace(format_version=2)),
         Begin(7, 3, 0, b"c", False, 9, FILE._replace(history=(EpochEnd(1, 4), EpochEnd(3, 90)))),
         Slice(7, 3, 10, b"bytes", 100),
         Blocks(7, 3, (), 12),
