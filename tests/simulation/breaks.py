@@ -681,7 +681,12 @@ BREAKS = (
         without("fsync_directory", (journal_module, "create_segment"), (recovery, "create_segment")),
         ("power",),
     ),
-    Break("unsynced-identity", "identity.json is not synced", without("fdatasync", (Identity, "_save"))),
+    Break(
+        "unsynced-identity",
+        "identity.json is not synced",
+        without("fdatasync", (Identity, "_save")),
+        moment=disk.power_fails_and_the_identity_was_just_written,
+    ),
     Break(
         "unsynced-incarnation",
         "identity.json's name is not synced",

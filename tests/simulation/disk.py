@@ -120,10 +120,8 @@ class SimDisk(UnsyncedFiles):
         return any(self._has(path, needle) for path in (self.root / "quarantine").glob("*"))
 
     def _has(self, directory: Path, needle: bytes) -> bool:
-        names = self._names.get(directory, {}).items()
-        counts = (
-            inode for name, inode in names if not name.endswith(".part")
-        )  # nothing of that before it is installed
+        names = self._names.get(directory, {}).items()  # a part of a checkpoint is nothing until it is installed
+        counts = (inode for name, inode in names if not name.endswith(".part"))
         return any(needle in self._synced.get(inode, b"") for inode in counts)
 
     def _take_as_synced(self) -> None:

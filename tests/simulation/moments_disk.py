@@ -20,6 +20,7 @@ LONG = "-" * 120
 def _begin(world: Scene) -> None:
     world.until_paired()
     world.deposit("ann", 100)
+    world.run(0.5)  # until the commit is marked in both logs: what is written next is what the scene writes
 
 
 def _trap(world: Scene, who: str, where: str, strike: Callable[[], None]) -> Trap:
@@ -61,10 +62,13 @@ def _returns(world: Scene, who: str) -> None:
 def _big_block(world: Scene, prefix: str, *, gives_up: bool = False) -> None:
     """Transactions that reach the primary while it is paused, so that all go into one block."""
     world.pause("primary")
+    node = world.node("primary")
+    there = len(node.requests)
     for number in range(6):
         world.deposit(f"ann{LONG}", 1, f"{prefix}{number}{LONG}", wait=False, gives_up=gives_up)
-    world.run(0.1)
+    world.run_until(lambda: len(node.requests) == there + 6, "all have come")
     world.resume("primary")
+    world.run_until(lambda: not node.paused, "it goes on")
 
 
 def _fill(world: Scene, count: int) -> None:
@@ -143,7 +147,7 @@ def power_fails_when_a_segment_is_named(world: Scene) -> None:
     _begin(world)
     backup = world.world.backup.name
     _dies(world, backup, "after rename of .journal", Loss.CONTENT)
-    for prefix in "stu":
+    for prefix in "stuv":  # more than a segment holds
         _big_block(world, prefix)
     _is_down(world, backup)
     world.heal()
@@ -158,6 +162,14 @@ def power_fails_and_a_name_is_lost(world: Scene) -> None:
     world.kill(old)
     world.deposit("ann", 1)
     world.kill(heir, power=True, loss=Loss.NAMES)
+    world.heal()
+
+
+@moment()
+def power_fails_and_the_identity_was_just_written(world: Scene) -> None:
+    """The node's identity has its name and nothing in it: nobody can say which node the directory is."""
+    _begin(world)
+    world.kill("backup", power=True, loss=Loss.CONTENT)
     world.heal()
 
 
