@@ -16,9 +16,10 @@ from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.supervisor.client import NoSupervisor, SupervisorClient
 from ftwallet.supervisor.documents import http_url
-from ftwallet.supervisor.loop import Supervisor, cut_short_sentence
+from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, log_path
 from ftwallet.supervisor.run import run
+from ftwallet.supervisor.sentences import cut_short_sentence
 from ftwallet.supervisor.startup import AlreadyRunning
 from ftwallet.witness.bootstrap import NODES
 

@@ -37,6 +37,7 @@ from ftwallet.supervisor.promotion import (
     why_not_replaced,
 )
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
+from ftwallet.supervisor.sentences import cut_short_sentence, granted_sentence, mode_sentence
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Run, Slot
 from ftwallet.supervisor.stand_in import StandIn
@@ -510,7 +511,7 @@ class Supervisor:
             if self._unserved is not None:
                 self._served_after(self._unserved, gap_ms)
         if self.mode and self.mode != self._mode:
-            self.events.record(self.mode, _mode_sentence(self.mode), self.register.primary)
+            self.events.record(self.mode, mode_sentence(self.mode), self.register.primary)
         self._mode = self.mode or self._mode
 
     def _served_after(self, failover: Failover, gap_ms: float) -> Failover:
@@ -549,41 +550,9 @@ class Supervisor:
             await asyncio.sleep(0.01)
 
 
-def granted_sentence(proposal: Proposal, register: Register) -> str:
-    """Return in words what the witness granted."""
-    node, epoch = proposal.node, register.epoch
-    match proposal.kind:
-        case ProposalKind.START:
-            return f"Epoch {epoch}: node {node} starts as primary; in sync: {_names(register)}"
-        case ProposalKind.BOOT:
-            return f"Start number {register.boots[node]} of node {node} is counted; the epoch stays {epoch}"
-        case ProposalKind.SHRINK:
-            return f"Epoch {epoch}: node {node} lost its backup and goes on alone; in sync: {_names(register)}"
-        case ProposalKind.GROW:
-            return f"Epoch {epoch}: node {proposal.peer} has caught up and joins; in sync: {_names(register)}"
-        case ProposalKind.PROMOTE:
-            return f"Epoch {epoch}: node {node} is promoted to primary; in sync: {_names(register)}"
-
-
-def cut_short_sentence(names: list[str]) -> str:
-    """Return who had to be killed, because it was still stopping when the order came to stop at once."""
-    verb = "were" if len(names) > 1 else "was"
-    return f"{' and '.join(names)} {verb} still stopping and had to be killed" if names else "both nodes had ended"
-
-
 def _newer(one: Register, other: Register) -> Register:
     """Two decisions may be told in another order than they were made."""
     return max(one, other, key=lambda register: (register.epoch, sum(register.boots.values())))
-
-
-def _names(register: Register) -> str:
-    return " and ".join(sorted(register.in_sync))
-
-
-def _mode_sentence(mode: str) -> str:
-    if mode == "paired":
-        return "Paired: every answer is durable on both nodes"
-    return "Solo: answers are durable on the primary alone until its backup has caught up"
 
 
 def _perform(act: Callable[[], T], done: asyncio.Future[T]) -> None:

@@ -12,8 +12,8 @@ from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor import obituary
 from ftwallet.supervisor.events import EventLog, read_events
 from ftwallet.supervisor.heartbeat import Pulse
-from ftwallet.supervisor.loop import cut_short_sentence
 from ftwallet.supervisor.roles import partner, resolve, role_of
+from ftwallet.supervisor.sentences import cut_short_sentence
 from ftwallet.supervisor.service import Resumed, Service
 from ftwallet.supervisor.story import after_recovery
 from ftwallet.supervisor.traces import journal_mentions
