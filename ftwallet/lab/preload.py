@@ -1,4 +1,4 @@
-"""`python -m ftwallet.lab.preload DIRECTORY PAST ACCOUNTS`: a data directory whose nodes have a past, made in bulk.
+"""`python -m ftwallet.lab.preload DIRECTORY PAST ACCOUNTS PID`: a data directory whose nodes have a past, made in bulk.
 
 The log, the checkpoint and the records of identity and witness are written by the code that a node writes them with, so
 what is there afterwards is what a pair would have left after as many deposits and an orderly stop, in minutes instead
@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ftwallet import platform
 from ftwallet.errors import Refused
 from ftwallet.journal import Journal
 from ftwallet.journal.checkpoints import CheckpointMeta, write_checkpoint
@@ -41,7 +42,7 @@ _BOOT = 1
 def preload(data_dir: Path, past: int, accounts: int) -> int:
     """Make it, in a process of its own, whose memory goes with it; returns `past`. Raises Refused."""
     progress(f"Writing a past of {past:,} deposits on {accounts:,} accounts")
-    command = [PYTHON, "-P", "-m", "ftwallet.lab.preload", str(data_dir), str(past), str(accounts)]
+    command = [PYTHON, "-P", "-m", "ftwallet.lab.preload", str(data_dir), str(past), str(accounts), str(os.getpid())]
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment(), check=False)
     if ended.returncode != 0:
         raise Refused(f"the past could not be written (exit code {ended.returncode})")
@@ -112,7 +113,8 @@ def _checkpoint(node_dir: Path, journal: Journal, ledger: Ledger) -> None:
 
 
 def main() -> None:
-    """Make what the command line says."""
+    """Make what the command line says, or end with the parent PID."""
+    platform.die_with_parent(int(sys.argv[4]))
     gc.disable()  # millions of objects, and no cycle among them
     try:
         make(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
