@@ -811,13 +811,13 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no break named {', '.join(sorted(unknown))}")
     chosen = [broken for broken in BREAKS if broken.name in told.names or not told.names]
-    print(f"{'break':20} {'seed or moment':44} {'steps':>6} {'faults':>6}  caught by")
+    print(f"{'break':20} {'seed or moment':50} {'steps':>6} {'faults':>6}  caught by")
     missed = 0
     with ProcessPoolExecutor(told.jobs) as pool:
         for caught in pool.map(_find, [one.name for one in chosen], [told.seeds] * len(chosen)):
             missed += caught.violation is None
-            where = f"{caught.name:20} {caught.world:44} {caught.steps:6} {caught.faults:6}"
-            print(f"{where}  {caught.violation or 'NOT CAUGHT'}"[:160], flush=True)
+            where = f"{caught.name:20} {caught.world:50} {caught.steps:6} {caught.faults:6}"
+            print(f"{where}  {caught.violation or 'NOT CAUGHT'}"[:170], flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} breaks are caught")
     return 1 if missed else 0
 

@@ -202,7 +202,7 @@ class World:
 
     def fail(self, sentence: str) -> None:
         if self.violation is None:
-            self.violation = Violated(sentence)
+            self.violation = Violated(sentence.replace(str(self.root), ""))
             self.say("checker", f"VIOLATED {sentence}")
 
     # ---- Processes
