@@ -510,12 +510,13 @@ BREAKS = (
         protocol.ack_alone,
         moment=moments.record_is_durable_while_the_witness_is_asked,
     ),
-    Break("shrink-unasked", "it goes solo without asking the witness", protocol.shrink_without_asking),
+    Break("shrink-unasked", "it goes solo without asking the witness", protocol.shrink_without_asking, hint=1),
     Break(
         "silent-witness",
         "it goes solo when the witness does not answer",
         solo_when_witness_is_silent,
         ("witness-silent", "cut"),
+        hint=1,
     ),
     Break(
         "join-early",
@@ -541,7 +542,7 @@ BREAKS = (
         any_incarnation_promoted,
         ("wipe-unseen", "flip-unseen"),
     ),
-    Break("promote-any", "a backup out of the in-sync set is promoted", any_backup_promoted, ("kill", "cut")),
+    Break("promote-any", "a backup out of the in-sync set is promoted", any_backup_promoted, ("kill", "cut"), hint=1),
     Break(
         "settle-any",
         "a tail is settled with another incarnation than the one in sync",
@@ -566,7 +567,7 @@ BREAKS = (
         protocol.gaps_are_taken,
         moment=scenario("N1_link_between_the_nodes_is_cut"),
     ),
-    Break("no-copy", "what is cut is not copied first", instead(quarantine, "keep", lambda *_: quarantine)),
+    Break("no-copy", "what is cut is not copied first", instead(quarantine, "keep", lambda *_: quarantine), hint=1),
     Break(
         "old-copies",
         "an old copy of a directory is taken for the node",
@@ -609,7 +610,7 @@ BREAKS = (
         state_sync_unchecked,
         moment=scenario("D7_flipped_bit_in_a_checkpoint"),
     ),
-    Break("dirty-reads", "a read shows what is not committed", dirty_reads),
+    Break("dirty-reads", "a read shows what is not committed", dirty_reads, hint=1),
     Break(
         "unshielded",
         "a message's handling ends with its stream",
@@ -617,7 +618,13 @@ BREAKS = (
         moment=moments.session_breaks_while_a_checkpoint_is_installed,
     ),
     # Recovery
-    Break("naive-rollback", "a restarted primary rolls back all that is pending", protocol.naive_rollback, ("kill",)),
+    Break(
+        "naive-rollback",
+        "a restarted primary rolls back all that is pending",
+        protocol.naive_rollback,
+        ("kill",),
+        hint=2,
+    ),
     Break(
         "rollback-alone",
         "a primary whose backup is not back rolls back",
@@ -625,7 +632,11 @@ BREAKS = (
         moment=moments.primary_starts_again_and_its_backup_is_cut_off,
     ),
     Break(
-        "rollback-solo", "a primary in sync alone rolls back at its start", roll_back_alone_at_start, ("kill", "both")
+        "rollback-solo",
+        "a primary in sync alone rolls back at its start",
+        roll_back_alone_at_start,
+        ("kill", "both"),
+        hint=1,
     ),
     Break(
         "forward-unacked",
@@ -736,7 +747,13 @@ BREAKS = (
         moment=disk.power_fails_after_a_cut,
     ),
     # What is on the disk
-    Break("corrupt-is-torn", "a damaged frame is cut off like a torn one", corrupt_taken_for_torn, ("flip-unseen",)),
+    Break(
+        "corrupt-is-torn",
+        "a damaged frame is cut off like a torn one",
+        corrupt_taken_for_torn,
+        ("flip-unseen",),
+        hint=1,
+    ),
     Break(
         "torn-is-corrupt",
         "a torn frame is taken for damage",
