@@ -30,6 +30,7 @@ class ProblemType(Enum):
     INSUFFICIENT_BALANCE = ("insufficient-balance", 400, "Insufficient balance")
     BALANCE_OVER_LIMIT = ("balance-over-limit", 400, "Balance would be over the limit")
     REFUSED = ("refused", 400, "Transaction was refused")
+    BATCH_REFUSED = ("batch-refused", 400, "Batch was refused")
     ACCOUNT_NOT_FOUND = ("account-not-found", 404, "Account not found")
     TRANSACTION_NOT_FOUND = ("transaction-not-found", 404, "Transaction not found")
     TRANSACTION_ID_REUSED = ("transaction-id-reused", 422, "Transaction id was used with different parameters")
@@ -55,6 +56,7 @@ PROBLEM_OF_OUTCOME: Final = {
     OutcomeCode.ACCOUNT_EXISTS: ProblemType.REFUSED,
     OutcomeCode.CURRENCY_FIXED: ProblemType.REFUSED,
     OutcomeCode.REFUSED_BEFORE_IMPORT: ProblemType.REFUSED,
+    OutcomeCode.GROUP_REFUSED: ProblemType.BATCH_REFUSED,
 }
 """Every outcome but OK; what was rolled back was never answered, so it is no refusal but asks for another try."""
 

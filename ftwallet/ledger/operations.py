@@ -27,6 +27,7 @@ class Kind(IntEnum):
     IMPORTED_BALANCE = 4
     IMPORTED_TRANSACTION = 5
     CHANGED_RULES = 6
+    GROUP = 7
 
 
 class Body(NamedTuple):
@@ -43,7 +44,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_u
     The amount, in minor units, is kept as two halves of 64 bits, because msgpack has no greater integer.
     """
 
-    kind: Annotated[int, Meta(ge=1, le=6)]
+    kind: Annotated[int, Meta(ge=1, le=7)]
     transaction_id: str
     account_id: str
     low: Annotated[int, Meta(ge=0)]
@@ -76,6 +77,14 @@ def rolled_back(transaction_id: str, body: Operation | None, time_us: int) -> Op
 def rolled_back_kind(record: Operation) -> Kind | None:
     """Kind of the transaction that a ROLLED_BACK record undid; None where it does not hold the body."""
     return Kind(record.extra[0]) if record.extra else None
+
+
+def group(count: int, time_us: int) -> Operation:
+    """The record that makes one of the next `count` movements in its block: all of them take effect, or none.
+
+    It takes an lsn and no id.
+    """
+    return operation(Kind.GROUP, "", "", count, time_us)
 
 
 def encode_operations(operations: Sequence[Operation]) -> bytes:

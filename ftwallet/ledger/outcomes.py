@@ -26,6 +26,7 @@ class OutcomeCode(IntEnum):
     ACCOUNT_EXISTS = 5
     CURRENCY_FIXED = 6
     REFUSED_BEFORE_IMPORT = 7
+    GROUP_REFUSED = 8
 
 
 class Status(StrEnum):
@@ -112,4 +113,5 @@ _REFUSALS: Final = {
     OutcomeCode.ACCOUNT_EXISTS: "Account exists already",
     OutcomeCode.CURRENCY_FIXED: "The currency's decimals cannot change once the ledger has accounts",
     OutcomeCode.REFUSED_BEFORE_IMPORT: "Refused before it was imported, for a reason that is not on file",
+    OutcomeCode.GROUP_REFUSED: "Refused because another operation of its all_or_nothing batch was refused",
 }

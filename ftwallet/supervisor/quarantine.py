@@ -29,7 +29,7 @@ from ftwallet.witness.file import FileWitness
 
 _ANSWER_WITHIN_S = 2.0
 _QUARANTINE = "quarantine"
-_NO_TRANSACTIONS = frozenset({Kind.CHANGED_RULES, Kind.IMPORTED_BALANCE})
+_NO_TRANSACTIONS = frozenset({Kind.CHANGED_RULES, Kind.IMPORTED_BALANCE, Kind.GROUP})
 _BECAME = ("status", "success", "lsn", "epoch", "time")
 
 Document = dict[str, Any]

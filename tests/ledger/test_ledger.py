@@ -329,5 +329,6 @@ def test_every_outcome_has_a_number_for_ever_and_a_sentence() -> None:
         "ACCOUNT_EXISTS=5",
         "CURRENCY_FIXED=6",
         "REFUSED_BEFORE_IMPORT=7",
+        "GROUP_REFUSED=8",
     ]
     assert all(message(Kind.DEPOSIT, code, 1, 2) for code in OutcomeCode)

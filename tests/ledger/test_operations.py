@@ -57,7 +57,7 @@ GOOD = [1, "t", "a", 5, 0, NOW, b""]
     "fields",
     [
         [0, *GOOD[1:]],
-        [7, *GOOD[1:]],
+        [8, *GOOD[1:]],
         ["1", *GOOD[1:]],
         [True, *GOOD[1:]],
         [1, 2, *GOOD[2:]],
@@ -100,6 +100,7 @@ def test_the_form_on_disk_is_permanent() -> None:
         "IMPORTED_BALANCE=4",
         "IMPORTED_TRANSACTION=5",
         "CHANGED_RULES=6",
+        "GROUP=7",
     ]
 
 
