@@ -118,8 +118,8 @@ def test_blocks_of_groups_give_the_same_however_they_are_cut(
 def test_a_group_of_new_ids_is_done_whole_or_not_at_all(movements: list[tuple[Kind, str, int]], ids: list[str]) -> None:
     ledger = Ledger(RULES, MemoryState())
     ledger.apply(1, 1, [operation(Kind.DEPOSIT, "first", "a", 10, NOW)])
-    members = [operation(kind, ids[at], account, amount, NOW) for at, (kind, account, amount) in enumerate(movements)]
-    members = members[: len(ids)]
+    named = zip(ids, movements, strict=False)
+    members = [operation(kind, name, account, amount, NOW) for name, (kind, account, amount) in named]
     _, *outcomes = ledger.apply(2, 1, [group(len(members), NOW), *members])
     moved = {outcome.code is OK for outcome in outcomes}
     assert len(moved) < 2
