@@ -79,6 +79,12 @@ class Config(BaseModel):
         le=16 * MEBIBYTE,
         description="Largest body of a request, in bytes; a larger one is answered 413.",
     )
+    max_batch_body_bytes: int = Field(
+        default=4 * MEBIBYTE,
+        ge=512,
+        le=8 * MEBIBYTE,  # a whole batch may be one block, which must fit a message to the backup
+        description="Largest body of a batch (`POST /transactions`), in bytes; a larger one is answered 413 (4 MiB).",
+    )
 
     request_timeout_s: Seconds = Field(
         default=5.0,
@@ -156,7 +162,8 @@ class Config(BaseModel):
         default=2_048,
         ge=1,
         le=65_536,
-        description="Most operations that one journal block, and one fdatasync, takes.",
+        description="Most operations that one journal block, and one fdatasync, takes; an all_or_nothing batch is "
+        "never split.",
     )
     max_queue: int = Field(
         default=20_000,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from ftwallet.errors import ClientError
+from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.rules import Rules
 
 if TYPE_CHECKING:
-    from ftwallet.ledger.operations import Kind
-    from ftwallet.ledger.outcomes import Transaction
+    from ftwallet.ledger.outcomes import Outcome, Transaction
+
+MAX_BATCH_OPERATIONS: Final = 8_192
+"""Most operations of one batch."""
+
+Movement = tuple[Kind, str, int, str]
+"""A deposit or withdrawal as it is asked: kind, account id, amount in minor units, transaction id."""
 
 
 class Answer(NamedTuple):
@@ -24,6 +31,34 @@ class Answer(NamedTuple):
     replayed: bool
     mode: str
     differs: str | None = None
+
+
+class BatchAnswer(NamedTuple):
+    """The outcomes of a batch, by the place of each movement in what was submitted.
+
+    An `Outcome` for what was done now, with its lsn in `lsns`; an `Answer` for an id that had been asked before.
+    `epoch` and `mode` are those of now; `lsn` is the newest of all.
+    """
+
+    results: Sequence[Outcome | Answer]
+    lsns: Sequence[int]
+    lsn: int
+    epoch: int
+    mode: str
+
+
+class BatchMismatch(ClientError):
+    """An all_or_nothing batch that cannot be one: nothing was begun.
+
+    `place` is that of a movement whose id was used before: for another body, which differs in `differs`; or, where
+    `differs` is None, not in one batch with the others.
+    """
+
+    def __init__(self, place: int, transaction_id: str, differs: str | None = None) -> None:
+        super().__init__(transaction_id)
+        self.place = place
+        self.transaction_id = transaction_id
+        self.differs = differs
 
 
 class Unavailable(Exception):
@@ -68,6 +103,15 @@ class Wallet(Protocol):
         Raises `Unavailable`, at once or from the awaitable, within the request time-out.
         """
 
+    def submit_batch(
+        self, slices: Iterable[Sequence[Movement]], count: int, *, all_or_nothing: bool
+    ) -> Awaitable[BatchAnswer]:
+        """Begin, join or replay each of at most `count` movements, which are drawn from `slices` bit by bit.
+
+        `all_or_nothing`: either all of them take effect, or none.
+        Raises `Unavailable` within the request time-out when the outcome of any is not known, `BatchMismatch`.
+        """
+
     def balance(self, account_id: str) -> int | None:
         """Balance of an account, None when it is unknown."""
 
@@ -85,6 +129,12 @@ class NoWallet:
     applied_lsn = 0
 
     def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+        """Raise Unavailable."""
+        raise Unavailable("The wallet is starting or recovering", in_doubt=True)
+
+    def submit_batch(
+        self, slices: Iterable[Sequence[Movement]], count: int, *, all_or_nothing: bool
+    ) -> Awaitable[BatchAnswer]:
         """Raise Unavailable."""
         raise Unavailable("The wallet is starting or recovering", in_doubt=True)
 

@@ -24,10 +24,15 @@ _BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def movement_body(transaction: Transaction, exponent: int) -> bytes:
     """Body of a deposit or withdrawal that was done."""
     sentence = message(transaction.kind, transaction.code, transaction.amount, exponent, transaction.limit)
+    return done_body(sentence, transaction.new_balance, transaction.transaction_id, exponent)
+
+
+def done_body(sentence: str, new_balance: int | None, transaction_id: str, exponent: int) -> bytes:
+    """The same, of what is known of it."""
     return b'{"success":true,"message":%b,"new_balance":%b,"transaction_id":%b}' % (
         _encode(sentence),
-        _number(transaction.new_balance, exponent),
-        _encode(transaction.transaction_id),
+        _number(new_balance, exponent),
+        _encode(transaction_id),
     )
 
 

@@ -22,28 +22,35 @@ from ftwallet import __version__
 from ftwallet.api import describe, problems, schemas
 from ftwallet.api.decode import FieldError, Malformed
 from ftwallet.api.handlers import Handler, Handlers
-from ftwallet.api.hot import answered, guarded, with_hot_path
+from ftwallet.api.hot import Hot, answered, guarded, with_hot_path
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.relay import Relay
 from ftwallet.api.reply import JSON, Reply, framed
 from ftwallet.wallet import NO_WALLET, Wallet
 
 _TRANSACTIONS = b"/transactions/"
+_MAX_BATCH_BODY_BYTES = 4 * 1024 * 1024
 _POLL_S = 0.002
 
 
 class Application:
     """The REST application; bodies longer than `max_body_bytes` are refused before they are parsed.
 
+    That of a batch may be longer: up to `max_batch_body_bytes`.
+
     Building it takes some 30 ms, which nobody should wait for in a failover: it is built first, and is given the
     wallet that it serves later, also another one.
     """
 
-    def __init__(self, max_body_bytes: int = 16_384) -> None:
+    def __init__(self, max_body_bytes: int = 16_384, max_batch_body_bytes: int = _MAX_BATCH_BODY_BYTES) -> None:
         self._handlers = handlers = Handlers(NO_WALLET)
-        hot = {"/deposit": handlers.deposit, "/withdraw": handlers.withdraw, "/balance": handlers.balance}
-        self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes)), hot, max_body_bytes)
-
+        hot = {
+            "/deposit": Hot(handlers.deposit, max_body_bytes),
+            "/withdraw": Hot(handlers.withdraw, max_body_bytes),
+            "/balance": Hot(handlers.balance, max_body_bytes),
+            "/transactions": Hot(handlers.batch, max_batch_body_bytes),
+        }
+        self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes, max_batch_body_bytes)), hot)
         self._inside = 0
         self._relay: Relay | None = None
 
@@ -77,14 +84,16 @@ class Application:
             self._inside -= 1
 
 
-def build_app(wallet: Wallet, *, max_body_bytes: int = 16_384) -> Application:
+def build_app(
+    wallet: Wallet, *, max_body_bytes: int = 16_384, max_batch_body_bytes: int = _MAX_BATCH_BODY_BYTES
+) -> Application:
     """The REST application over one wallet."""
-    application = Application(max_body_bytes)
+    application = Application(max_body_bytes, max_batch_body_bytes)
     application.serve(wallet)
     return application
 
 
-def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
+def declared_app(handlers: Handlers, max_body_bytes: int, max_batch_body_bytes: int = _MAX_BATCH_BODY_BYTES) -> FastAPI:
     """Every call as a FastAPI route, for the OpenAPI document and for all that is not on the hot path."""
     app = _Application(
         title="FT-Wallet",
@@ -97,15 +106,16 @@ def declared_app(handlers: Handlers, max_body_bytes: int) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
 
-    def post(path: str, handler: Handler, **documented: Any) -> None:
+    def post(path: str, handler: Handler, limit: int = max_body_bytes, **documented: Any) -> None:
         async def call(request: Request) -> Response:
-            return _response(await answered(handler, request.scope["headers"], request.receive, max_body_bytes))
+            return _response(await answered(handler, request.scope["headers"], request.receive, limit))
 
         app.add_api_route(path, call, methods=["POST"], response_model=None, **documented)
 
     post("/deposit", handlers.deposit, **describe.deposit())
     post("/withdraw", handlers.withdraw, **describe.withdraw())
     post("/balance", handlers.balance, **describe.balance())
+    post("/transactions", handlers.batch, max_batch_body_bytes, **describe.batch())
 
     @app.get("/transactions/{transaction_id:path}", response_model=None, **describe.transaction())
     async def transaction(transaction_id: str, request: Request) -> Response:

@@ -13,7 +13,7 @@ never pass through a binary float.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -174,6 +174,19 @@ class _Object(list[tuple[str, object]]):
 def decode_movement_slowly(body: bytes, key: str | None, rules: Rules) -> MovementFields:
     """Read a movement and say all that is wrong with it. Raises Malformed or AmountRefused."""
     fields, errors = _fields(body, _MOVEMENT_FIELDS, optional="" if key is None else "transaction_id")
+    return _movement(fields, errors, key, rules)
+
+
+def decode_operation_slowly(text: bytes, kinds: Collection[str], rules: Rules) -> tuple[str, MovementFields]:
+    """Read one operation of a batch, which names its kind. Raises Malformed or AmountRefused."""
+    fields, errors = _fields(text, ("kind", *_MOVEMENT_FIELDS), whole="operation")
+    kind = fields.get("kind")
+    if "kind" in fields and (not isinstance(kind, str) or kind not in kinds):
+        errors.append(FieldError("kind", f"must be {' or '.join(kinds)}"))
+    return str(kind), _movement(fields, errors, None, rules)
+
+
+def _movement(fields: Mapping[str, object], errors: list[FieldError], key: str | None, rules: Rules) -> MovementFields:
     if "account_id" in fields:
         _check_id(errors, "account_id", fields["account_id"])
     if "transaction_id" in fields:
@@ -201,12 +214,14 @@ def decode_balance_slowly(body: bytes) -> str:
     return str(fields["account_id"])
 
 
-def _fields(body: bytes, known: Sequence[str], optional: str = "") -> tuple[dict[str, object], list[FieldError]]:
-    """Split a body into the values of known fields and what is wrong with the set of fields."""
+def _fields(
+    body: bytes, known: Sequence[str], optional: str = "", whole: str = "body"
+) -> tuple[dict[str, object], list[FieldError]]:
+    """Split a body into the values of known fields and what is wrong with the set of fields; `whole` is its name."""
     values: dict[str, object] = {}
     repeated: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    for name, value in _object(body):
+    for name, value in _object(body, whole):
         if name not in known:
             unknown[name] = None
         elif name in values:
@@ -219,7 +234,7 @@ def _fields(body: bytes, known: Sequence[str], optional: str = "") -> tuple[dict
     return {name: value for name, value in values.items() if name not in repeated}, errors
 
 
-def _object(body: bytes) -> _Object:
+def _object(body: bytes, whole: str) -> _Object:
     try:
         value = json.loads(
             body.decode("utf-8"),
@@ -229,18 +244,15 @@ def _object(body: bytes) -> _Object:
             parse_constant=_Constant,
         )
     except UnicodeDecodeError as error:
-        raise _bad_body(f"is not UTF-8 at byte {error.start}") from None
+        raise Malformed([FieldError(whole, f"is not UTF-8 at byte {error.start}")]) from None
     except json.JSONDecodeError as error:
-        raise _bad_body(f"is not JSON at character {error.pos}" if body else "is empty") from None
+        detail = f"is not JSON at character {error.pos}" if body else "is empty"
+        raise Malformed([FieldError(whole, detail)]) from None
     except RecursionError:
-        raise _bad_body("is nested too deep") from None
+        raise Malformed([FieldError(whole, "is nested too deep")]) from None
     if not isinstance(value, _Object):
-        raise _bad_body("must be a JSON object")
+        raise Malformed([FieldError(whole, "must be a JSON object")])
     return value
-
-
-def _bad_body(detail: str) -> Malformed:
-    return Malformed([FieldError("body", detail)])
 
 
 def _check_id(errors: list[FieldError], field: str, value: object) -> None:

@@ -12,12 +12,13 @@ from typing import Final
 
 from ftwallet.api import answers, problems
 from ftwallet.api.decode import IDEMPOTENCY_KEY, AmountRefused, FieldError, Malformed
+from ftwallet.api.problems import ProblemType
 from ftwallet.api.reply import Reply
 from ftwallet.api.schemas import REPLAYED, RETRY_AFTER, STANDING, TRANSACTION_ID, Described
 from ftwallet.ledger.money import AmountError, AmountProblem
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
-from ftwallet.wallet import Answer, Unavailable
+from ftwallet.wallet import Answer, BatchMismatch, Unavailable
 
 OVERVIEW: Final = """A wallet ledger that loses no money when anything dies.
 
@@ -32,6 +33,8 @@ Examples = Mapping[str, Reply]
 """Replies, each under its name."""
 
 _ID: Final = "3b241101-e2bb-4255-8caf-4136c566a962"
+_OTHER_ID: Final = "6f1c2f4e-5bd5-4a40-a3e3-0c40a6a28d1d"
+_REFUSED_AT: Final = b'{"status":400,"lsn":13,"replayed":false,"answer":%b}]}'
 _EXPONENT: Final = 2
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
@@ -78,6 +81,57 @@ def balance() -> Described:
             ),
         },
         "openapi_extra": {"requestBody": _body("BalanceRequest", {"Balance": {"account_id": "user123"}})},
+    }
+
+
+def batch() -> Described:
+    """Arguments of the batch's route."""
+    operation = {"kind": "deposit", "account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
+    refused = problems.problem(ProblemType.INSUFFICIENT_BALANCE, "Insufficient balance", transaction_id=_OTHER_ID)[2]
+    counts = b'{"success":false,"operations":2,"done":1,"replayed":0,'
+    done = answers.movement_body(_done(Kind.DEPOSIT, 100_050, 100_050), _EXPONENT)
+    full = b'%b"results":[{"status":200,"lsn":12,"replayed":false,"answer":%b},%b' % (
+        counts,
+        done,
+        _REFUSED_AT % refused,
+    )
+    compact = b'%b"exceptions":[{"index":1,%b' % (counts, _REFUSED_AT.removeprefix(b"{") % refused)
+    withdrawal = {**operation, "kind": "withdraw", "amount": "2000", "transaction_id": _OTHER_ID}
+    operations = {"operations": [operation, withdrawal]}
+    examples = {
+        "Each for itself": {"mode": "independent", "reply": "full", **operations},
+        "All or nothing": {"mode": "all_or_nothing", "reply": "compact", **operations},
+    }
+    unavailable = {
+        name: problems.batch_unavailable(Unavailable(sentence, in_doubt=in_doubt))
+        for name, sentence, in_doubt in (
+            ("Not begun", "The wallet is overloaded", False),
+            ("In doubt", "The outcome is not known yet", True),
+        )
+    }
+    return {
+        "operation_id": "batch",
+        "summary": "Many deposits and withdrawals, each for itself or all or nothing",
+        "responses": {
+            **_success("BatchDone", {"Full": full, "Compact": compact}, {**STANDING, **REPLAYED}),
+            **_problems(
+                {
+                    **_amount_refusals(),
+                    "All or nothing, and one was refused": problems.batch_refused(
+                        1, _OTHER_ID, "Insufficient balance", []
+                    ),
+                    **_malformed("operations", "must hold at least one operation"),
+                    "A transaction id used before with another body": problems.batch_mismatch(
+                        0, BatchMismatch(0, _ID, "amount")
+                    ),
+                    "Another all_or_nothing batch than before": problems.batch_mismatch(0, BatchMismatch(0, _ID)),
+                    "Body too long": problems.body_too_long(4_194_304),
+                    **unavailable,
+                    "A bug": problems.internal_error(),
+                }
+            ),
+        },
+        "openapi_extra": {"requestBody": _body("Batch", examples)},
     }
 
 

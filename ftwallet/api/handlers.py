@@ -12,6 +12,7 @@ from typing import Final
 
 from ftwallet.api import problems
 from ftwallet.api.answers import HEALTHY, INITIALIZING, balance_body, movement_body, transaction_body
+from ftwallet.api.batches import answer_batch
 from ftwallet.api.decode import (
     AmountRefused,
     Headers,
@@ -86,6 +87,10 @@ class Handlers:
         if balance is None:
             return problems.account_not_found(where)
         return framed(200, JSON, balance_body(balance, wallet.rules.exponent), where)
+
+    async def batch(self, headers: Headers, body: bytes) -> Reply:
+        """Many deposits and withdrawals; each carries its own transaction id, so no header stands in for one."""
+        return await answer_batch(self.wallet, body)
 
     async def transaction(self, raw_id: bytes) -> Reply:
         """What is known of one transaction; `raw_id` is its id as bytes, percent-decoded."""

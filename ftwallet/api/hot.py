@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Mapping
+from typing import NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,14 +31,22 @@ class ClientGone(ClientError):
     """The client disconnected in the middle of its body: nothing was asked, and nobody waits for an answer."""
 
 
-def with_hot_path(rest: ASGIApp, hot: Mapping[str, Handler], max_body_bytes: int) -> ASGIApp:
+class Hot(NamedTuple):
+    """A call of the hot path and the longest body that it takes."""
+
+    handler: Handler
+    max_body_bytes: int
+
+
+def with_hot_path(rest: ASGIApp, hot: Mapping[str, Hot]) -> ASGIApp:
     """Serve POST to the paths of `hot` from their handlers, and everything else from `rest`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in hot:
             await rest(scope, receive, send)
             return
-        reply = await answered(hot[scope["path"]], scope["headers"], receive, max_body_bytes)
+        handler, max_body_bytes = hot[scope["path"]]
+        reply = await answered(handler, scope["headers"], receive, max_body_bytes)
         if reply is not None:
             status, headers, body = reply
             await send({"type": "http.response.start", "status": status, "headers": headers})

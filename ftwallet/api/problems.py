@@ -5,7 +5,7 @@ A `ProblemType` is public like a field name: clients may branch on its `type`. T
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -15,9 +15,10 @@ from ftwallet.api.decode import AmountRefused, FieldError, Malformed
 from ftwallet.api.reply import PROBLEM_JSON, Header, Reply, framed, standing
 from ftwallet.ledger.money import AmountProblem
 from ftwallet.ledger.outcomes import OutcomeCode, message
-from ftwallet.wallet import Answer, Unavailable
+from ftwallet.wallet import Answer, BatchMismatch, Unavailable
 
 _URI: Final = "urn:ftwallet:problem:"
+_MAX_MALFORMED: Final = 8
 
 
 class ProblemType(Enum):
@@ -31,6 +32,7 @@ class ProblemType(Enum):
     BALANCE_OVER_LIMIT = ("balance-over-limit", 400, "Balance would be over the limit")
     REFUSED = ("refused", 400, "Transaction was refused")
     BATCH_REFUSED = ("batch-refused", 400, "Batch was refused")
+    BATCH_MISMATCH = ("batch-mismatch", 409, "Batch is not the one that was asked before")
     ACCOUNT_NOT_FOUND = ("account-not-found", 404, "Account not found")
     TRANSACTION_NOT_FOUND = ("transaction-not-found", 404, "Transaction not found")
     TRANSACTION_ID_REUSED = ("transaction-id-reused", 422, "Transaction id was used with different parameters")
@@ -169,6 +171,76 @@ def unavailable(error: Unavailable, transaction_id: str | None) -> Reply:
         ProblemType.IN_DOUBT if error.in_doubt else ProblemType.UNAVAILABLE,
         f"{sentence}. {advice}",
         transaction_id=transaction_id,
+        retry_after=error.retry_after_s,
+    )
+
+
+def batch_malformed(errors: Mapping[int, Malformed | AmountRefused]) -> Reply:
+    """422 or 400 of an all_or_nothing batch, by the operations that are none; the first of them is named."""
+    malformed_at = [index for index, error in errors.items() if isinstance(error, Malformed)][:_MAX_MALFORMED]
+    fields = [
+        FieldError(f"operations[{index}]" + ("" if field == "operation" else f".{field}"), detail)
+        for index in malformed_at
+        for field, detail in _fields_of(errors[index])
+    ]
+    if fields:
+        return malformed(Malformed(fields))
+    index, error = next(iter(errors.items()))
+    assert isinstance(error, AmountRefused)
+    return problem(
+        _PROBLEM_OF_AMOUNT[error.code],
+        f"Operation {index}: {error.detail}",
+        transaction_id=error.transaction_id,
+        errors=[FieldError(f"operations[{index}].amount", f"breaks a rule: {error.detail}")],
+    )
+
+
+def _fields_of(error: Malformed | AmountRefused) -> Iterable[FieldError]:
+    return error.errors if isinstance(error, Malformed) else ()
+
+
+def batch_refused(index: int, transaction_id: str, sentence: str, headers: Iterable[Header]) -> Reply:
+    """400 of an all_or_nothing batch whose operation at `index` the ledger refused."""
+    return problem(
+        ProblemType.BATCH_REFUSED,
+        f"Operation {index} was refused, and with it the whole batch: {sentence}",
+        transaction_id=transaction_id,
+        errors=[FieldError(f"operations[{index}]", f"was refused: {sentence}")],
+        headers=headers,
+    )
+
+
+def batch_mismatch(index: int, error: BatchMismatch) -> Reply:
+    """422 or 409 of an all_or_nothing batch with ids that were used before, but not in this batch."""
+    field = f"operations[{index}]"
+    if error.differs is not None:
+        return problem(
+            ProblemType.TRANSACTION_ID_REUSED,
+            f"Operation {index}: transaction id was used with different parameters: {error.differs}",
+            transaction_id=error.transaction_id,
+            errors=[FieldError(f"{field}.{error.differs}", "differs from what the transaction id was used for")],
+        )
+    return problem(
+        ProblemType.BATCH_MISMATCH,
+        f"The transaction id of operation {index} was used before, and not in one batch with all of the others: "
+        "an all_or_nothing batch is sent again exactly as it was, or with new ids where nothing of it was done",
+        transaction_id=error.transaction_id,
+        errors=[FieldError(f"{field}.transaction_id", "was used before, and not with all of the others")],
+    )
+
+
+def batch_unavailable(error: Unavailable) -> Reply:
+    """503 of a batch: the outcome of all of it, or of a part, is not known."""
+    if error.in_doubt:
+        advice = (
+            "Each of its transactions may or may not have happened: send the same batch again, which is safe, "
+            "and never with new ids"
+        )
+    else:
+        advice = "Nothing of it was done; sending the same batch again is safe"
+    return problem(
+        ProblemType.IN_DOUBT if error.in_doubt else ProblemType.UNAVAILABLE,
+        f"{error.sentence.rstrip('.')}. {advice}",
         retry_after=error.retry_after_s,
     )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ftwallet.api.batch_body import KINDS, MODES, REPLIES
 from ftwallet.api.decode import IDEMPOTENCY_KEY
 from ftwallet.api.problems import ProblemType
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS
 from ftwallet.ledger.outcomes import Status
+from ftwallet.wallet import MAX_BATCH_OPERATIONS
 
 Described = dict[str, Any]
 """A piece of an OpenAPI document."""
@@ -48,21 +50,63 @@ TRANSACTION_ID: Final = _id(
     r"^[^\x00-\x1f\x7f]+$",
 )
 
+_MOVEMENT: Final[Described] = {
+    "account_id": _ACCOUNT_ID,
+    "amount": {
+        "description": "Positive, with no more decimals than the currency has. Trailing zeros never count.",
+        "oneOf": [
+            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"},
+        ],
+    },
+    "transaction_id": TRANSACTION_ID,
+}
+_OPERATION_ANSWER: Final[Described] = {
+    "status": {"type": "integer", "description": "The HTTP status of the single call."},
+    "lsn": {"type": ["integer", "null"], "description": "Of its record; null where it has none."},
+    "replayed": {"type": "boolean", "description": "Whether its id had been asked before."},
+    "answer": {
+        "description": "The body of the single call.",
+        "oneOf": [{"$ref": "#/components/schemas/MovementDone"}, {"$ref": "#/components/schemas/Problem"}],
+    },
+}
+_COUNTS: Final[Described] = {
+    "success": {"type": "boolean", "description": "Whether all operations are done."},
+    "operations": {"type": "integer"},
+    "done": {"type": "integer", "description": "Money moved, now or when the id was asked before."},
+    "replayed": {"type": "integer", "description": "Ids that had been asked before."},
+}
+
 SCHEMAS: Final[Described] = {
-    "Movement": _object(
+    "Movement": _object(_MOVEMENT, required=["account_id", "amount"]),
+    "Batch": _object(
         {
-            "account_id": _ACCOUNT_ID,
-            "amount": {
-                "description": "Positive, with no more decimals than the currency has. Trailing zeros never count.",
-                "oneOf": [
-                    {"type": "number", "exclusiveMinimum": 0},
-                    {"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"},
-                ],
+            "mode": {"enum": list(MODES), "default": MODES[0]},
+            "reply": {"enum": list(REPLIES), "default": REPLIES[0]},
+            "operations": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_BATCH_OPERATIONS,
+                "items": _object({"kind": {"enum": list(KINDS)}, **_MOVEMENT}),
             },
-            "transaction_id": TRANSACTION_ID,
         },
-        required=["account_id", "amount"],
+        required=["operations"],
     ),
+    "BatchDone": {
+        "oneOf": [
+            _object({**_COUNTS, "results": {"type": "array", "items": _object(_OPERATION_ANSWER)}}),
+            _object(
+                {
+                    **_COUNTS,
+                    "exceptions": {
+                        "type": "array",
+                        "description": "The operations that are not done.",
+                        "items": _object({"index": {"type": "integer"}, **_OPERATION_ANSWER}),
+                    },
+                }
+            ),
+        ]
+    },
     "BalanceRequest": _object({"account_id": _ACCOUNT_ID}),
     "MovementDone": _object(
         {

@@ -17,6 +17,7 @@ MAX_STORED: Final = 2**128 - 1
 """Greatest amount or balance that journal and state can hold, in minor units."""
 
 _NUMBER: Final = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+_UNUSUAL_BEGINNINGS: Final = ("", "0", ".")
 _MAX_DIGITS: Final = len(str(MAX_STORED))
 _MAX_EXPONENT_DIGITS: Final = 6
 
@@ -45,8 +46,10 @@ def parse_amount(text: str, exponent: int, limit: int = MAX_STORED) -> int:
     Trailing zeros never count: `1.50` is `1.5`, and `1.000` is an amount of any currency.
     Raises AmountError; `limit` is in minor units.
     """
-    if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() and text[0] != "0":
-        return _within(int(text) * 10**exponent, exponent, limit)
+    if len(text) <= _MAX_DIGITS and text.isascii() and text[:1] not in _UNUSUAL_BEGINNINGS:
+        whole, _, fraction = text.partition(".")
+        if (whole + fraction).isdigit() and len(fraction) <= exponent and text[-1] != ".":
+            return _within(int(whole + fraction) * 10 ** (exponent - len(fraction)), exponent, limit)
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise AmountError(AmountProblem.SYNTAX, "Amount must be a decimal number, written as in JSON")

@@ -166,7 +166,7 @@ class PrimaryNetwork:
             config.http_host,
             config.http_port,
             timeout_s=config.request_timeout_s,
-            max_body_bytes=config.max_body_bytes,
+            max_body_bytes=max(config.max_body_bytes, config.max_batch_body_bytes),
         )
         await self._application.hold(self._relay, _ANSWERED_WITHIN_S)
 
@@ -241,7 +241,7 @@ class NetworkPorts:
     """`Ports` on the network: of our own sockets, or REST on the one that the supervisor has handed down."""
 
     def __init__(self, config: Config, http_fd: int | None) -> None:
-        self.application = Application(config.max_body_bytes)
+        self.application = Application(config.max_body_bytes, config.max_batch_body_bytes)
         self._config = config
         self._http_fd = http_fd
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -33,15 +33,17 @@ from ftwallet.ledger.operations import (
     encode_operations,
     operation,
 )
-from ftwallet.ledger.outcomes import Outcome, Status, Transaction, first_difference
+from ftwallet.ledger.outcomes import Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules, changed_rules
+from ftwallet.node.batches import Batches, Standing
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
+from ftwallet.node.line import Line, Load
 from ftwallet.node.rollbacks import Rollbacks, rollback_record
 from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
 from ftwallet.node.underway import Pending, Underway
-from ftwallet.wallet import Answer, Unavailable
+from ftwallet.wallet import Answer, BatchAnswer, Movement, Unavailable
 
 MAX_INFLIGHT_BLOCKS = 2
 """Blocks on their way to the backup before the next waits, and so fills: one at the backup, one on its way."""
@@ -64,7 +66,8 @@ class Settings(NamedTuple):
 
 class _Batch(NamedTuple):
     block: Block
-    transactions: list[Pending]
+    load: Load
+    operations: list[Operation]
 
 
 class PrimaryWalletService:
@@ -90,7 +93,7 @@ class PrimaryWalletService:
         self._on_applied = on_applied
         self._lead: Lead | None = None
         self._underway = Underway(settings.request_timeout_s)
-        self._queue: deque[Pending] = deque()
+        self._queue = Line(settings.max_batch)
         self._inflight: deque[_Batch] = deque()
         self._work = asyncio.Event()
         self._opened = False
@@ -104,6 +107,16 @@ class PrimaryWalletService:
         self._committed_at = 0.0
         self._last_time_us = newest_time_us
         self._log = structlog.get_logger()
+        self._batches = Batches(
+            ledger,
+            self._underway,
+            self._queue,
+            injector,
+            standing=lambda: Standing(self.ready, self.epoch, self._durability),
+            refuse=self._refuse,
+            now_us=self._now_us,
+            wake=self._work.set,
+        )
         self._recorded = TransactionLog("WAL: Recorded PENDING transaction", "WAL: Recorded PENDING transactions")
         self._committed = TransactionLog("WAL: Committed transaction", "WAL: Committed transactions")
 
@@ -175,6 +188,12 @@ class PrimaryWalletService:
             pending = self._begin(body, transaction_id)
         return self._underway.wait(pending, body, time.monotonic())
 
+    def submit_batch(
+        self, slices: Iterable[Sequence[Movement]], count: int, *, all_or_nothing: bool
+    ) -> Awaitable[BatchAnswer]:
+        """Begin, join or replay many transactions; see `Wallet.submit_batch`."""
+        return self._batches.submit(slices, count, all_or_nothing=all_or_nothing)
+
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id, PENDING while it is under way."""
         pending = self._underway.get(transaction_id)
@@ -188,12 +207,12 @@ class PrimaryWalletService:
         """Turn what waits into blocks, one at a time, until cancelled. Raises DiskFault."""
         while True:
             await self._work.wait()
-            batch = self._take_batch()
-            if not batch:
+            load = self._take_load()
+            if not load.transactions and not load.slices:
                 self._work.clear()
                 continue
             began = time.monotonic()
-            await self._record_transaction_wal(batch)
+            await self._record_transaction_wal(load)
             await self._wait_for_follower(time.monotonic() - began)
 
     async def _wait_for_follower(self, took_s: float) -> None:
@@ -212,19 +231,24 @@ class PrimaryWalletService:
         return [self._underway.wait_for_record(record) for record in records]
 
     def _begin(self, body: Body, transaction_id: str) -> Pending:
-        if len(self._queue) >= self._settings.max_queue:
+        self._refuse(1)
+        kind, account_id, amount = body
+        pending = self._underway.add(operation(kind, transaction_id, account_id, amount, self._now_us()))
+        if self._injector.armed:
+            self._inject_at_the_ends(transaction_id)
+        self._queue.add(pending)
+        self._work.set()
+        return pending
+
+    def _refuse(self, operations: int) -> None:
+        """Raise Unavailable when there is no room for so many; an empty line takes any batch."""
+        waiting = len(self._queue)
+        if waiting and waiting + operations > self._settings.max_queue:
             raise Unavailable("The wallet is overloaded", in_doubt=False)
         if self._disk_is_full:
             raise Unavailable(
                 "The disk is nearly full: no transaction is begun until there is room", in_doubt=False, retry_after_s=5
             )
-        kind, account_id, amount = body
-        pending = self._underway.add(operation(kind, transaction_id, account_id, amount, self._now_us()))
-        if self._injector.armed:
-            self._inject_at_the_ends(transaction_id)
-        self._queue.append(pending)
-        self._work.set()
-        return pending
 
     def _inject_at_the_ends(self, transaction_id: str) -> None:
         """The two stages outside of the pipeline: before it, and after the task that answers this request is done."""
@@ -239,35 +263,33 @@ class PrimaryWalletService:
         future.set_result(Answer(known, True, self._durability, first_difference(known, body)))
         return future
 
-    def _take_batch(self) -> list[Pending]:
+    def _take_load(self) -> Load:
         lead = self._lead
         may_append = lead is not None and lead.core.answering and lead.settled
         if not may_append or len(self._inflight) >= MAX_INFLIGHT_BLOCKS:
-            return []
-        batch: list[Pending] = []
-        while self._queue and len(batch) < self._settings.max_batch:
-            pending = self._queue.popleft()
-            if not pending.given_up:
-                batch.append(pending)
-        return batch
+            return Load([], [])
+        return self._queue.take()
 
-    async def _record_transaction_wal(self, transactions: list[Pending]) -> None:
-        """Make the PENDING records of a batch durable here; nothing of it has been sent before."""
+    async def _record_transaction_wal(self, load: Load) -> None:
+        """Make the PENDING records of a block durable here; nothing of it has been sent before."""
         assert self._lead is not None
-        operations = [pending.operation for pending in transactions]
+        operations = load.operations()
         epoch, first_lsn = self._lead.core.epoch, self._next_lsn
         block = encode_block(
             epoch, first_lsn, len(operations), self._commit_lsn, self._chain, encode_operations(operations)
         )
-        for lsn, pending in enumerate(transactions, first_lsn):
+        for lsn, pending in enumerate(load.transactions, first_lsn):
             pending.lsn, pending.epoch = lsn, epoch
+        next_lsn = first_lsn + len(load.transactions)
+        for one in load.slices:
+            next_lsn = one.recorded(next_lsn, epoch)
         self._next_lsn, self._chain = block.last_lsn + 1, block.chain
         await self._disk.append(block)
         self._recorded.said((one.transaction_id for one in operations), len(operations))
         if self._injector.armed:
             self._injector.reached(Stage.PENDING, [one.transaction_id for one in operations], first_lsn)
         self._marked_lsn = block.commit_lsn
-        self._inflight.append(_Batch(block, transactions))
+        self._inflight.append(_Batch(block, load, operations))
         self._lead.durable(block)
 
     def committed(self, lsn: int) -> None:
@@ -288,12 +310,11 @@ class PrimaryWalletService:
 
     def _commit_transaction(self, batch: _Batch) -> None:
         """Execute a batch that is durable wherever it must be, and answer it."""
-        block, transactions = batch
+        block, load, operations = batch
         armed = self._injector.armed
-        ids = [pending.operation.transaction_id for pending in transactions] if armed else []
+        ids = [one.transaction_id for one in operations] if armed else []
         if armed and self.mode == "paired":
             self._injector.reached(Stage.SYNCED, ids, block.first_lsn)
-        operations = [pending.operation for pending in transactions]
         outcomes = self._ledger.apply(block.first_lsn, block.epoch, operations)
         if armed:
             self._injector.reached(Stage.EXECUTED, ids, block.first_lsn)
@@ -302,8 +323,11 @@ class PrimaryWalletService:
             self._injector.reached(Stage.COMMITTED, ids, block.first_lsn)
         self._on_applied(block)
         mode = self._durability
-        for pending, outcome in zip(transactions, outcomes, strict=True):
-            self._underway.answer(pending, _transaction(pending, outcome), mode)
+        for pending, outcome in zip(load.transactions, outcomes, strict=False):  # those of slices follow
+            self._underway.answer(pending, outcome, mode)
+        for one in load.slices:
+            begins = one.lsn - block.first_lsn
+            self._underway.answer_slice(one, outcomes[begins : begins + len(one.operations)], mode)
         self._committed.said((one.transaction_id for one in operations), len(operations))
 
     # ---- Recovery
@@ -418,20 +442,3 @@ def _refuse_other_decimals(configured: Rules, ledger: Ledger) -> None:
             f"to {in_force}, or export the ledger and import it into a new data directory",
             ExitCode.WRONG_DIRECTORY,
         )
-
-
-def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
-    one = pending.operation
-    return Transaction(
-        one.transaction_id,
-        Kind(one.kind),
-        one.account_id,
-        one.amount,
-        outcome.code,
-        outcome.new_balance,
-        pending.lsn,
-        pending.epoch,
-        one.time_us,
-        Status.COMMITTED,
-        outcome.limit,
-    )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
 
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Body, Kind, Operation, operation
-from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction, first_difference
+from ftwallet.ledger.operations import Body, Kind, Operation, group, operation
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
-from ftwallet.wallet import Answer
+from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement
 
 NOON_US = 1_763_985_600_000_000  # 2025-11-24T12:00:00Z
 EPOCH = 3
@@ -55,6 +56,39 @@ class MemoryWallet:
         assert found is not None
         return Answer(found, replayed, self.mode, first_difference(found, Body(kind, account_id, amount)))
 
+    async def submit_batch(
+        self, slices: Iterable[Sequence[Movement]], count: int, *, all_or_nothing: bool
+    ) -> BatchAnswer:
+        if self.fault is not None:
+            raise self.fault
+        movements = [movement for some in slices for movement in some]
+        assert len(movements) <= count
+        if all_or_nothing and self._is_new_group(movements):
+            asked = {movement[3]: _asked(movement) for movement in movements}
+            self.apply(group(len(asked), NOON_US), *asked.values())
+            answers = [await self.submit(*movement) for movement in movements]
+            told = _Told([_outcome(answer) for answer in answers], [answer.transaction.lsn for answer in answers])
+        else:
+            told = _Told()
+            for movement in movements:
+                answer = await self.submit(*movement)
+                told.results.append(answer if answer.replayed else _outcome(answer))
+                told.lsns.append(answer.transaction.lsn)
+        return BatchAnswer(told.results, told.lsns, max(told.lsns, default=0), self.epoch, self.mode)
+
+    def _is_new_group(self, movements: Sequence[Movement]) -> bool:
+        first: dict[str, Movement] = {}
+        for place, movement in enumerate(movements):
+            known = self.ledger.find(movement[3]) or _pending(_asked(first.setdefault(movement[3], movement)))
+            differs = first_difference(known, Body(*movement[:3]))
+            if differs is not None:
+                raise BatchMismatch(place, movement[3], differs)
+        known_at = [place for place, movement in enumerate(movements) if self.ledger.find(movement[3])]
+        done = {known.success for movement in movements if (known := self.ledger.find(movement[3]))}
+        if 0 < len(known_at) < len(movements) or len(done) > 1:
+            raise BatchMismatch(known_at[0], movements[known_at[0]][3])
+        return not known_at
+
     def apply(self, *operations: Operation) -> None:
         self.ledger.apply(self.applied_lsn + 1, self.epoch, operations)
 
@@ -65,8 +99,28 @@ class MemoryWallet:
         asked = self.under_way.get(transaction_id)
         if asked is None:
             return self.ledger.find(transaction_id)
-        body = (Kind(asked.kind), asked.account_id, asked.amount)
-        return Transaction(transaction_id, *body, OutcomeCode.OK, None, 0, 0, NOON_US, Status.PENDING)
+        return _pending(asked)
+
+
+@dataclass
+class _Told:
+    results: list[Outcome | Answer] = field(default_factory=list)
+    lsns: list[int] = field(default_factory=list)
+
+
+def _asked(movement: Movement) -> Operation:
+    kind, account_id, amount, transaction_id = movement
+    return operation(kind, transaction_id, account_id, amount, NOON_US)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    done = answer.transaction
+    return Outcome(done.code, done.new_balance, done.limit)
+
+
+def _pending(asked: Operation) -> Transaction:
+    body = (Kind(asked.kind), asked.account_id, asked.amount)
+    return Transaction(asked.transaction_id, *body, OutcomeCode.OK, None, 0, 0, NOON_US, Status.PENDING)
 
 
 class Got(NamedTuple):

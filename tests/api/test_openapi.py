@@ -8,7 +8,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from ftwallet.api.app import build_app, declared_app
 from ftwallet.api.handlers import Handlers
@@ -20,6 +20,7 @@ CALLS = {
     ("/deposit", "post"): {"200", "400", "413", "422", "500", "503"},
     ("/withdraw", "post"): {"200", "400", "404", "413", "422", "500", "503"},
     ("/balance", "post"): {"200", "404", "413", "422", "500", "503"},
+    ("/transactions", "post"): {"200", "400", "409", "413", "422", "500", "503"},
     ("/transactions/{transaction_id}", "get"): {"200", "404", "422", "500", "503"},
     ("/health", "get"): {"200", "503"},
 }
@@ -56,5 +57,11 @@ def test_every_example_fits_its_schema(content: dict[str, Any]) -> None:
 @SCHEMA.parametrize()
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_the_document_describes_is_what_the_wallet_does(case: Any) -> None:
-    """JSON Schema cannot say which characters are printable, nor that header and field must agree."""
-    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+    """JSON Schema cannot say which characters are printable, nor that header and field must agree.
+
+    In a batch each operation is judged for itself, so one that breaks the schema is told so in a 200.
+    """
+    excluded = [positive_data_acceptance]
+    if case.path == "/transactions":
+        excluded.append(negative_data_rejection)
+    case.call_and_validate(excluded_checks=excluded)

@@ -216,7 +216,7 @@ def _no_fingerprint() -> None:
 
 def _no_limit_of_bodies() -> None:
     application = ports.Application
-    _replace(ports, "Application", lambda max_body_bytes: application(2**40))
+    _replace(ports, "Application", lambda *limits: application(2**40, 2**40))
 
 
 PATCHES: dict[str, Callable[[], None]] = {

@@ -243,7 +243,7 @@ def dirty_reads() -> Patch:
     def balance(self: PrimaryWalletService, account_id: str) -> int | None:
         known = self._ledger.balance(account_id)
         for batch in self._inflight:
-            for one in (pending.operation for pending in batch.transactions):
+            for one in batch.operations:
                 if one.account_id == account_id:
                     known = (known or 0) + (one.amount if one.kind == Kind.DEPOSIT else -one.amount)
         return known

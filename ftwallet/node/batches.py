@@ -1,0 +1,259 @@
+"""Batches on a primary: many movements of one request, each with its own id and outcome.
+
+A batch is drawn slice by slice, and the event loop turns in between, so that nobody waits for a whole one. All ids of a
+slice are claimed before it waits in the line: whoever asks for one of them from then on waits for its outcome, the same
+batch included. Room for all of a batch is kept before its first movement begins, or nothing of it is begun.
+
+All or nothing: the movements go into one slice, which becomes a group of the log; the ledger decides. The group is only
+begun when none of its ids is known; when all are, their outcomes are given again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from ftwallet.faults.injector import Injector
+from ftwallet.faults.stages import Stage
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import Body, Operation
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, first_difference
+from ftwallet.ledger.packed import is_rolled_back
+from ftwallet.node.line import Line
+from ftwallet.node.underway import Batch, Slice, Underway
+from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable
+
+_LOOKED_UP_AT_ONCE: Final = 256
+_LOW: Final = 2**64 - 1
+
+
+class Standing(NamedTuple):
+    """How the primary stands at the moment."""
+
+    ready: bool
+    epoch: int
+    mode: str
+
+
+class _Asked:
+    """One batch while it is drawn: what was begun, and what was asked before (by its place)."""
+
+    def __init__(self, batch: Batch, count: int) -> None:
+        self.batch = batch
+        self.count = count
+        self.places = 0
+        self.others: list[tuple[int, Movement]] = []
+        self.reserved = 0
+
+
+class Batches:
+    """The way of batches into the line. `refuse` raises Unavailable when there is no room for so many operations."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        underway: Underway,
+        line: Line,
+        injector: Injector,
+        *,
+        standing: Callable[[], Standing],
+        refuse: Callable[[int], None],
+        now_us: Callable[[], int],
+        wake: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._underway = underway
+        self._line = line
+        self._injector = injector
+        self._standing = standing
+        self._refuse = refuse
+        self._now_us = now_us
+        self._wake = wake
+        self._one_group_at_a_time = asyncio.Lock()  # or a retry could find only a part of the first try's ids
+
+    async def submit(self, slices: Iterable[Sequence[Movement]], count: int, *, all_or_nothing: bool) -> BatchAnswer:
+        """See `Wallet.submit_batch`."""
+        self._require_ready(begun=False)
+        asked = _Asked(self._underway.open_batch(time.monotonic()), count)
+        try:
+            draw = self._draw_group if all_or_nothing else self._draw
+            await draw(asked, slices)
+        except BaseException:
+            asked.batch.abandon()
+            raise
+        finally:
+            self._line.reserve(-asked.reserved)
+        asked.batch.close()
+        await asked.batch.future
+        return await self._answer(asked, all_or_nothing=all_or_nothing)
+
+    # ---- Into the line
+
+    async def _draw(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
+        for movements in _cut(slices, self._line.slice_size):
+            one = Slice(asked.batch, all_or_nothing=False)
+            self._claim(asked, one, movements)
+            if one.operations:
+                self._enqueue(asked, one)
+            await asyncio.sleep(0)
+            if asked.batch.future.done():
+                return
+            self._require_ready(begun=bool(asked.batch.slices))
+
+    async def _draw_group(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
+        whole = Slice(asked.batch, all_or_nothing=True)
+        async with self._one_group_at_a_time:
+            await self._claim_group(asked, whole, slices)
+        if asked.batch.future.done():  # out of time, and told so
+            self._underway.withdraw(whole, "The batch that this transaction was in was not begun")
+        elif whole.operations:
+            self._enqueue(asked, whole)
+
+    async def _claim_group(self, asked: _Asked, whole: Slice, slices: Iterable[Sequence[Movement]]) -> None:
+        try:
+            for movements in _cut(slices, self._line.slice_size):
+                self._claim(asked, whole, movements)
+                await asyncio.sleep(0)
+                self._require_ready(begun=False)
+            self._require_one_group(asked, whole)
+        except BaseException:
+            self._underway.withdraw(whole, "The batch that this transaction was in was not begun")
+            raise
+
+    def _claim(self, asked: _Asked, one: Slice, movements: Sequence[Movement]) -> None:
+        """Take the ids that nobody has used into the slice; the others are looked at when all of the batch is done."""
+        by_id, recall = self._underway.by_id, self._ledger.state.transaction
+        operations, places, time_us = one.operations, one.places, self._now_us()
+        for place, movement in enumerate(movements, asked.places):
+            kind, account_id, amount, transaction_id = movement
+            if transaction_id in by_id or (
+                (packed := recall(transaction_id)) is not None and not is_rolled_back(packed)
+            ):
+                asked.others.append((place, movement))
+                continue
+            if not asked.reserved and not asked.batch.slices and not operations:
+                self._keep_room(asked, asked.count - place)
+            by_id[transaction_id] = one
+            operations.append(Operation(kind, transaction_id, account_id, amount & _LOW, amount >> 64, time_us))
+            places.append(place)
+        asked.places += len(movements)
+
+    def _keep_room(self, asked: _Asked, operations: int) -> None:
+        """Before the first movement is begun: there is room for all of them, or for none."""
+        self._refuse(operations)
+        asked.reserved = operations
+        self._line.reserve(operations)
+
+    def _enqueue(self, asked: _Asked, one: Slice) -> None:
+        asked.batch.slices.append(one)
+        asked.reserved -= len(one.operations)
+        self._line.add_slice(one)
+        if self._injector.armed:
+            self._inject_at_the_ends([movement.transaction_id for movement in one.operations])
+        self._wake()
+
+    def _inject_at_the_ends(self, ids: Sequence[str]) -> None:
+        """The stages outside of the pipeline, as of single transactions."""
+        for transaction_id in ids:
+            self._injector.saw_new(transaction_id)
+        self._injector.reached(Stage.RECEIVED, ids)
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: self._injector.reached(Stage.REPLIED, ids))
+
+    def _require_ready(self, *, begun: bool) -> None:
+        if not self._standing().ready:
+            raise Unavailable("The wallet stops" if begun else "The wallet is starting or recovering", in_doubt=True)
+
+    def _require_one_group(self, asked: _Asked, whole: Slice) -> None:
+        """An id may come twice with the same body; beyond that either all ids are new, or none is."""
+        begun = self._underway.by_id
+        for place, movement in asked.others:
+            kind, account_id, amount, transaction_id = movement
+            if begun.get(transaction_id) is not whole:
+                if whole.operations:
+                    raise BatchMismatch(place, transaction_id)
+                continue
+            first = whole.pending(transaction_id).operation
+            for name, was, now in (
+                ("type", first.kind, kind),
+                ("account_id", first.account_id, account_id),
+                ("amount", first.amount, amount),
+            ):
+                if was != now:
+                    raise BatchMismatch(place, transaction_id, name)
+
+    # ---- Out of it
+
+    async def _answer(self, asked: _Asked, *, all_or_nothing: bool) -> BatchAnswer:
+        results: list[Outcome | Answer] = [_NO_OUTCOME] * asked.places
+        lsns = [0] * asked.places
+        standing, lsn = self._standing(), 0
+        for one in asked.batch.slices:
+            for place, outcome in zip(one.places, one.outcomes, strict=True):
+                results[place] = outcome
+            for at, place in enumerate(one.places, one.lsn):
+                lsns[place] = at
+            lsn = max(lsn, one.lsn + len(one.operations) - 1)
+        async for place, answer in self._replays(asked.others):
+            results[place] = answer
+            lsns[place] = answer.transaction.lsn
+            lsn = max(lsn, answer.transaction.lsn)
+        if all_or_nothing and not asked.batch.slices:
+            _require_one_outcome(asked.others, results)
+        return BatchAnswer(results, lsns, lsn, standing.epoch, standing.mode)
+
+    async def _replays(self, others: Sequence[tuple[int, Movement]]) -> AsyncIterator[tuple[int, Answer]]:
+        """The outcomes of ids that had been asked before."""
+        for at in range(0, len(others), _LOOKED_UP_AT_ONCE):
+            some = others[at : at + _LOOKED_UP_AT_ONCE]
+            for _, movement in some:
+                await self._settled(movement)
+            mode = self._standing().mode
+            for place, (kind, account_id, amount, transaction_id) in some:
+                known = self._ledger.find(transaction_id)
+                if known is None or known.status is not Status.COMMITTED:
+                    raise Unavailable("The outcome of all operations is not known yet", in_doubt=True)
+                differs = first_difference(known, Body(kind, account_id, amount))
+                yield place, Answer(known, True, mode, differs)
+            await asyncio.sleep(0)
+
+    async def _settled(self, movement: Movement) -> None:
+        """Wait for an id that is under way; it may come to nothing."""
+        kind, account_id, amount, transaction_id = movement
+        found = self._underway.by_id.get(transaction_id)
+        if found is None:
+            return
+        if isinstance(found, Slice):
+            await asyncio.wait((found.batch.future,))
+            return
+        future = self._underway.wait(found, Body(kind, account_id, amount), time.monotonic())
+        await asyncio.wait((future,))
+        future.exception()  # what came of it is looked up
+
+
+_NO_OUTCOME: Final = Outcome(OutcomeCode.ROLLED_BACK)
+
+
+def _cut(slices: Iterable[Sequence[Movement]], size: int) -> Iterator[Sequence[Movement]]:
+    """No slice is longer than a block takes."""
+    for movements in slices:
+        for at in range(0, len(movements), size):
+            yield movements[at : at + size]
+
+
+def _require_one_outcome(others: Sequence[tuple[int, Movement]], results: Sequence[Outcome | Answer]) -> None:
+    """What is answered as one batch was one: all done, or all refused, with these bodies."""
+    done = None
+    for place, movement in others:
+        answer = results[place]
+        if not isinstance(answer, Answer):
+            continue
+        if answer.differs is not None:
+            raise BatchMismatch(place, movement[3], answer.differs)
+        if done is None:
+            done = answer.transaction.success
+        elif answer.transaction.success != done:
+            raise BatchMismatch(place, movement[3])
