@@ -140,11 +140,28 @@ class Config(BaseModel):
         le=4_096 * MEBIBYTE,
         description="Size in bytes after which the journal goes on in a new file (64 MiB).",
     )
+    state: Literal["disk", "memory"] = Field(
+        default="disk",
+        description="Where a node keeps balances and past transaction ids: on disk with what is in use in memory, so "
+        "that memory and the time of a start do not grow with them, or all in memory.",
+    )
+    cached_accounts: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        le=1_000_000_000,
+        description='Balances that a node with state = "disk" keeps in memory; about 200 bytes each.',
+    )
     checkpoint_records: int = Field(
         default=100_000,
         ge=1,
         le=1_000_000_000,
         description="Journal records between two checkpoints of the state.",
+    )
+    readable_records: int = Field(
+        default=200_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Records in the log up to which an orderly stop writes the readable files, too.",
     )
     state_sync_records: int = Field(
         default=200_000,

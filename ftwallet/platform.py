@@ -14,6 +14,7 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +107,12 @@ def make_directory(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a small file; a crash at any point leaves the old content or the new one.
+    """Replace a small file; see `write_pieces_atomically`."""
+    write_pieces_atomically(path, (data,))
+
+
+def write_pieces_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """Replace a file by one that is written as it is drawn; a crash at any point leaves the old content or the new one.
 
     One writer at a time. Raises OSError; the old content is then still there, or the new one if only the
     last sync failed.
@@ -114,7 +120,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     draft = path.with_name(path.name + ".tmp")
     fd = create_file(draft)
     try:
-        write_all(fd, data, 0)
+        offset = 0
+        for piece in pieces:
+            write_all(fd, piece, offset)
+            offset += len(piece)
         fdatasync(fd)  # before the rename: or a crash could show the new name with nothing in it
     finally:
         os.close(fd)

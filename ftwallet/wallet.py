@@ -112,6 +112,9 @@ class Wallet(Protocol):
         Raises `Unavailable` within the request time-out when the outcome of any is not known, `BatchMismatch`.
         """
 
+    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+        """Have what is to be asked next in memory, without holding up anything else while the disk is read."""
+
     def balance(self, account_id: str) -> int | None:
         """Balance of an account, None when it is unknown."""
 
@@ -137,6 +140,9 @@ class NoWallet:
     ) -> Awaitable[BatchAnswer]:
         """Raise Unavailable."""
         raise Unavailable("The wallet is starting or recovering", in_doubt=True)
+
+    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+        """Nothing is known."""
 
     def balance(self, account_id: str) -> int | None:
         """No account is known."""

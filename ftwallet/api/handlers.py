@@ -82,6 +82,7 @@ class Handlers:
         wallet = self.wallet
         if not wallet.ready:
             return _not_serving()
+        await wallet.bring_in(account_id=account_id)
         balance = wallet.balance(account_id)
         where = self._read_standing()
         if balance is None:
@@ -101,6 +102,7 @@ class Handlers:
         wallet = self.wallet
         if not wallet.ready:
             return _not_serving()
+        await wallet.bring_in(transaction_id=transaction_id)
         transaction = wallet.find(transaction_id)
         where = self._read_standing()
         if transaction is None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from ftwallet import platform
 from ftwallet.errors import Refused
 from ftwallet.journal import Journal
-from ftwallet.journal.checkpoints import CheckpointMeta, write_checkpoint
+from ftwallet.journal.checkpoints import CheckpointMeta
 from ftwallet.journal.frames import encode_block
 from ftwallet.journal.identity import Identity
 from ftwallet.lab.plan import progress
@@ -28,14 +28,14 @@ from ftwallet.lab.processes import PYTHON, environment
 from ftwallet.lab.scripts import AMOUNT_MINOR
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, Operation, encode_operations, operation
-from ftwallet.ledger.state import MemoryState
-from ftwallet.node.storage import DEFAULT_RULES
+from ftwallet.node.base import StoreBase
 from ftwallet.replication.register import Proposal, ProposalKind
 from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES, ensure_cluster
 from ftwallet.witness.file import FileWitness
 
 _BLOCK = 8_000
 _SAY_EVERY = 1_000_000
+_WRITE_EVERY = 500_000
 _BOOT = 1
 
 
@@ -54,14 +54,18 @@ def make(data_dir: Path, past: int, accounts: int) -> None:
     epoch = _led_once(data_dir)
     first, *others = (data_dir / node for node in NODES)
     journal = Journal.open(first / "journal", Identity.load(first).cluster_id)
-    ledger = Ledger(DEFAULT_RULES, MemoryState())
+    base = StoreBase(first, accounts)
+    ledger = base.open(journal)
     for operations in _blocks(past, accounts):
         _append(journal, ledger, epoch, operations)
+        if journal.durable_lsn % _WRITE_EVERY < len(operations):
+            _write(base, journal, ledger)
     journal.append_mark(journal.durable_lsn)
-    _checkpoint(first, journal, ledger)
+    _write(base, journal, ledger)
+    base.close()
     journal.close()
     for other in others:
-        for name in ("journal", "checkpoints"):
+        for name in ("journal", "store"):
             shutil.copytree(first / name, other / name, dirs_exist_ok=True)
     os.sync()  # or the kernel would write it all while the pair is measured
 
@@ -106,10 +110,10 @@ def _append(journal: Journal, ledger: Ledger, epoch: int, operations: list[Opera
     ledger.apply(lsn + 1, epoch, operations)
 
 
-def _checkpoint(node_dir: Path, journal: Journal, ledger: Ledger) -> None:
-    state = ledger.checkpoint_state()
-    meta = CheckpointMeta(state.applied_lsn, journal.epoch, journal.chain, ledger.digest, journal.history)
-    write_checkpoint(node_dir / "checkpoints", meta, state.chunks)
+def _write(base: StoreBase, journal: Journal, ledger: Ledger) -> None:
+    snapshot = base.snapshot(ledger)
+    snapshot.write(CheckpointMeta(ledger.applied_lsn, journal.epoch, journal.chain, ledger.digest, journal.history))
+    snapshot.written()
 
 
 def main() -> None:

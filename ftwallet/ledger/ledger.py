@@ -19,7 +19,7 @@ from ftwallet.ledger.operations import Kind, Operation, rolled_back_kind
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
 from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
-from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, checkpoint_chunks
+from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread, checkpoint_chunks
 
 _DIGEST_BYTES: Final = 32
 _OK: Final = OutcomeCode.OK
@@ -251,14 +251,27 @@ class Ledger:
         self._standing = self._standing._replace(rules=rules)
         return Outcome(_OK)
 
-    def find(self, transaction_id: str) -> Transaction | None:
-        """What is remembered under an id that is not unread; None for one that was neither executed nor rolled back."""
+    def recall(self, transaction_id: str) -> Transaction | None:
+        """What is remembered, in memory, under an id; None where it is unread, too."""
         packed = self._state.transaction(transaction_id)
         return None if packed is None else _transaction(transaction_id, packed)
 
+    def find(self, transaction_id: str) -> Transaction | None:
+        """What is remembered under an id; None for one that was neither executed nor rolled back.
+
+        Reads the disk on the spot where it has to.
+        """
+        self._read(self._state.unread((), (transaction_id,)))
+        return self.recall(transaction_id)
+
     def balance(self, account_id: str) -> int | None:
-        """Balance in minor units of an account that is not unread, `@world` included; None when there is none."""
+        """Balance in minor units, `@world` too; None when there is no such account. Reads the disk as `find` does."""
+        self._read(self._state.unread((account_id,), ()))
         return self._state.account(account_id)
+
+    def _read(self, unread: Unread) -> None:
+        while unread and not self._state.take(self._state.fetch(unread)):
+            pass
 
     def check(self) -> None:
         """Raise BrokenInvariant unless all balances add up to zero and none but `@world`'s is negative."""

@@ -171,9 +171,8 @@ class MemoryState:
                 self.accounts.update(zip(names, map(int, balances), strict=True))
             case TransactionsChunk(ids, packed):
                 self.transactions.update(zip(ids, packed, strict=True))
-            case EndChunk(accounts, transactions):
-                whole = (accounts, transactions) == (len(self.accounts), len(self.transactions))
-                self.standing = self._loading.end(whole=whole)
+            case EndChunk():
+                self.standing = self._loading.end()
 
 
 class Loading:
@@ -202,12 +201,11 @@ class Loading:
             raise ValueError(f"{found} do not follow where {chunk.accounts} and {chunk.transactions} are announced")
         return chunk
 
-    def end(self, *, whole: bool) -> Standing:
-        """Where the state stands, when all has come and nothing twice; raises ValueError otherwise."""
-        head = self._head
-        if head is None or not whole:
-            raise ValueError("an account or a transaction stands twice in the checkpoint")
-        self._head = None
+    def end(self) -> Standing:
+        """Where the state stands; raises ValueError when nothing has come."""
+        head, self._head = self._head, None
+        if head is None:
+            raise ValueError("a checkpoint without a head")
         return Standing(head.applied_lsn, head.digest, decode_rules(head.rules), head.time_us)
 
 

@@ -63,11 +63,20 @@ class BackupNode:
             partial=partial(node_dir),
             reads_format=FORMAT_VERSION,
         )
+        self._base = storage.base
         self._following = Following(
-            self._core, storage.ledger, self._disk, storage.tail, node_dir, injector, self._applied, self._installed
+            self._core,
+            storage.ledger,
+            self._disk,
+            storage.tail,
+            node_dir,
+            storage.base,
+            injector,
+            self._applied,
+            self._other_ledger,
         )
         self._checkpointer = Checkpointer(
-            node_dir / "checkpoints",
+            storage.base,
             lambda: self._following.ledger,
             self._disk,
             lambda: self._core.history,
@@ -96,7 +105,7 @@ class BackupNode:
         """Leave a checkpoint and the readable files."""
         await self._ports.leave()
         await self._checkpointer.at_stop(self._core.commit_lsn)
-        await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, readable.collect(self.ledger))
+        await readable.write_at_stop(self._config, self.role, self.ledger)
         await self.abandon()
 
     async def hand_over(self) -> Storage:
@@ -109,8 +118,9 @@ class BackupNode:
         await self._ports.close()
         background = await asyncio.to_thread(self._disk.release)  # a block may still be on its way to the disk
         journal, ledger = self._disk.journal, self.ledger
+        self._base.hand_over(ledger)
         tail = await asyncio.to_thread(lambda: Tail(list(journal.blocks(ledger.applied_lsn + 1))))
-        return Storage(self._disk.identity, journal, ledger, tail, self._checkpointer.last_lsn, background)
+        return Storage(self._disk.identity, journal, ledger, tail, self._checkpointer.last_lsn, self._base, background)
 
     async def abandon(self) -> None:
         """Let go of everything at once, in whatever state it is."""
@@ -118,6 +128,7 @@ class BackupNode:
             self._ticker.cancel()
         await self._ports.close()
         self._disk.close()
+        self._base.close()
 
     # ---- What others ask
 
@@ -157,7 +168,7 @@ class BackupNode:
     def _applied(self, block: Block) -> None:
         self._checkpointer.applied(block)
 
-    def _installed(self, lsn: int) -> None:
+    def _other_ledger(self, lsn: int) -> None:
         self._checkpointer.stands_at(lsn)
 
     async def _tick(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from ftwallet.faults.injector import Injector
@@ -49,7 +49,11 @@ class _Asked:
 
 
 class Batches:
-    """The way of batches into the line. `refuse` raises Unavailable when there is no room for so many operations."""
+    """The way of batches into the line.
+
+    `bring_in` has what the disk knows of ids in memory. `refuse` raises Unavailable when there is no room for so many
+    operations.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Batches:
         injector: Injector,
         *,
         standing: Callable[[], Standing],
+        bring_in: Callable[[Sequence[str]], Awaitable[None]],
         refuse: Callable[[int], None],
         now_us: Callable[[], int],
         wake: Callable[[], None],
@@ -68,6 +73,7 @@ class Batches:
         self._line = line
         self._injector = injector
         self._standing = standing
+        self._bring_in = bring_in
         self._refuse = refuse
         self._now_us = now_us
         self._wake = wake
@@ -93,6 +99,7 @@ class Batches:
 
     async def _draw(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
         for movements in _cut(slices, self._line.slice_size):
+            await self._bring_in([transaction_id for _, _, _, transaction_id in movements])
             one = Slice(asked.batch, all_or_nothing=False)
             self._claim(asked, one, movements)
             if one.operations:
@@ -114,6 +121,7 @@ class Batches:
     async def _claim_group(self, asked: _Asked, whole: Slice, slices: Iterable[Sequence[Movement]]) -> None:
         try:
             for movements in _cut(slices, self._line.slice_size):
+                await self._bring_in([transaction_id for _, _, _, transaction_id in movements])
                 self._claim(asked, whole, movements)
                 await asyncio.sleep(0)
                 self._require_ready(begun=False)
@@ -211,6 +219,7 @@ class Batches:
             some = others[at : at + _LOOKED_UP_AT_ONCE]
             for _, movement in some:
                 await self._settled(movement)
+            await self._bring_in([transaction_id for _, (_, _, _, transaction_id) in some])
             mode = self._standing().mode
             for place, (kind, account_id, amount, transaction_id) in some:
                 known = self._ledger.find(transaction_id)

@@ -7,14 +7,14 @@ ahead of the commit, so its copy is kept until the commit has reached it: a chec
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
 from ftwallet.journal import Block
-from ftwallet.journal.checkpoints import CheckpointMeta, write_checkpoint
-from ftwallet.ledger.ledger import CheckpointState, Ledger
+from ftwallet.journal.checkpoints import CheckpointMeta
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.node.base import Base, Snapshot
 from ftwallet.node.disk import Disk
 from ftwallet.replication.messages import EpochEnd, cut_history
 
@@ -22,7 +22,7 @@ History = Callable[[], tuple[EpochEnd, ...]]
 
 
 class _Waiting(NamedTuple):
-    state: CheckpointState
+    snapshot: Snapshot
     meta: CheckpointMeta
 
 
@@ -33,9 +33,9 @@ class Checkpointer:
     """
 
     def __init__(
-        self, directory: Path, ledger: Callable[[], Ledger], disk: Disk, history: History, *, every: int, last_lsn: int
+        self, base: Base, ledger: Callable[[], Ledger], disk: Disk, history: History, *, every: int, last_lsn: int
     ) -> None:
-        self._directory = directory
+        self._base = base
         self._ledger = ledger
         self._disk = disk
         self._history = history
@@ -64,15 +64,15 @@ class Checkpointer:
             self._take(journal.history[-1][0], journal.chain)
 
     def stands_at(self, lsn: int) -> None:
-        """The node has been given the checkpoint at `lsn`; a copy of what it had before is for nobody."""
+        """The node has another ledger, from what the disk has at `lsn`; a copy of what it had before is for nobody."""
         self._waiting, self._last_lsn = None, lsn
 
     def _take(self, epoch: int, chain: bytes) -> None:
-        lsn = self._ledger().applied_lsn
-        state = self._ledger().checkpoint_state()
-        history = [(end.epoch, end.last_lsn) for end in cut_history(self._history(), lsn)]
-        meta = CheckpointMeta(lsn=lsn, epoch=epoch, chain=chain, digest=bytes.fromhex(state.digest), history=history)
-        self._waiting = _Waiting(state, meta)
+        ledger = self._ledger()
+        lsn = ledger.applied_lsn
+        ends = [(end.epoch, end.last_lsn) for end in cut_history(self._history(), lsn)]
+        meta = CheckpointMeta(lsn=lsn, epoch=epoch, chain=chain, digest=ledger.digest, history=ends)
+        self._waiting = _Waiting(self._base.snapshot(ledger), meta)
         self._last_lsn, self._in_a_hurry = lsn, False
 
     async def tick(self, commit_lsn: int) -> None:
@@ -84,12 +84,13 @@ class Checkpointer:
         if self._waiting is waiting:  # else a state sync has ended meanwhile, and another copy may wait by now
             self._waiting = None
         if written:
+            waiting.snapshot.written()
             self._log.info(f"Checkpoint written at lsn {waiting.meta.lsn}")
 
     def _write(self, waiting: _Waiting) -> bool:
         if not self._disk.journal.holds(waiting.meta.lsn, waiting.meta.chain):  # the log was cut since the copy
             return False
-        write_checkpoint(self._directory, waiting.meta, waiting.state.chunks)
+        waiting.snapshot.write(waiting.meta)
         return True
 
     async def at_stop(self, commit_lsn: int) -> None:

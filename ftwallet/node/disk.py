@@ -1,19 +1,20 @@
 """The disk of a node, off the event loop: a stalled disk stalls neither heartbeats nor reads.
 
 Appends, marks, cuts and the identity's epoch go through one thread, in the order asked; reads of old blocks have their
-own, so that a backup that catches up does not wait for the appends, nor they for it; and so has long work, for which
-neither of them waits.
+own, so that a backup that catches up does not wait for the appends, nor they for it; so have look-ups in the ledger's
+state, and long work, for which none of them waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from ftwallet.journal import Block, Journal
 from ftwallet.journal.identity import Identity
+from ftwallet.ledger.state import State, Unread
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -27,6 +28,7 @@ class Disk:
         self.identity = identity
         self._writer = ThreadPoolExecutor(1, "disk-writer")
         self._reader = ThreadPoolExecutor(1, "disk-reader")
+        self._lookups = ThreadPoolExecutor(1, "disk-lookups")
         self._background = background or ThreadPoolExecutor(1, "disk-background")
 
     async def append(self, block: Block) -> None:
@@ -73,6 +75,12 @@ class Disk:
         """Run long work (writing a checkpoint), one piece at a time."""
         return await self._run(self._background, work)
 
+    async def bring_in(self, state: State, unread: Iterable[Unread]) -> None:
+        """Have in memory what is on disk only; at once when nothing is."""
+        for one in unread:
+            while one and not state.take(await self._run(self._lookups, state.fetch, one)):
+                pass
+
     def close(self) -> None:
         """Wait for what is under way, then close the journal."""
         self.release().shutdown(wait=True)
@@ -85,6 +93,7 @@ class Disk:
         """
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)
+        self._lookups.shutdown(wait=True)
         return self._background
 
     def _append_each(self, blocks: Sequence[Block]) -> None:

@@ -21,10 +21,11 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Operation, decode_operations
 from ftwallet.ledger.outcomes import Transaction
 from ftwallet.ledger.rules import Rules
+from ftwallet.node.base import Base
 from ftwallet.node.disk import Disk
 from ftwallet.node.receiving import NotAsOffered, Receiving
 from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
-from ftwallet.node.storage import rebuild
+from ftwallet.node.storage import replay
 from ftwallet.node.tail import Tail
 from ftwallet.node.transaction_log import TransactionLog
 from ftwallet.replication.backup import Backup
@@ -68,20 +69,21 @@ class Following:
         disk: Disk,
         tail: Tail,
         node_dir: Path,
+        base: Base,
         injector: Injector,
         on_applied: Callable[[Block], None],
-        on_installed: Callable[[int], None],
+        on_other_ledger: Callable[[int], None],
     ) -> None:
         self.core = core
         self.ledger = ledger
         self._disk = disk
         self._tail = tail
-        self._node_dir = node_dir
+        self._base = base
         self._rollbacks = Rollbacks(node_dir / ROLLBACKS_FILE)
         self._injector = injector
         self._on_applied = on_applied
-        self._on_installed = on_installed
-        self._receiving = Receiving(node_dir, disk)
+        self._on_other_ledger = on_other_ledger
+        self._receiving = Receiving(node_dir, disk, base)
         self._one_at_a_time = asyncio.Lock()
         self._unacked_ids: list[str] = []
         self._said: list[str] = []
@@ -192,7 +194,7 @@ class Following:
             return self.core.not_installed(session, str(error))
         self._tail = Tail([])
         self._marked_lsn = file.lsn
-        self._on_installed(file.lsn)
+        self._on_other_ledger(file.lsn)
         self._log.info(f"State sync: installed the checkpoint at lsn {file.lsn}")
         return self.core.installed(session)
 
@@ -220,9 +222,17 @@ class Following:
         for one in operations:
             self._log.warning(f"WAL: Cut PENDING transaction {one.transaction_id}: the primary does not have it")
         if self.ledger.applied_lsn > lsn:
-            self.ledger, self._tail = await asyncio.to_thread(rebuild, self._node_dir, self._disk.journal)
+            await self._rebuild()
         else:
             self._tail.cut(lsn)
+
+    async def _rebuild(self) -> None:
+        """The ledger has executed what is cut: begin from what the disk has of the log that is left."""
+        # Where checkpoints are written: the disk must not change in between.
+        ledger = await self._disk.in_background(lambda: self._base.open(self._disk.journal))
+        self._on_other_ledger(ledger.applied_lsn)
+        self._tail = await asyncio.to_thread(replay, ledger, self._disk.journal, self._base)
+        self.ledger = ledger
 
     async def _append(self, session: int, blocks: list[Block]) -> list[Effect]:
         operations = [decode_operations(block.payload) for block in blocks]
@@ -231,7 +241,8 @@ class Following:
             self._injector.saw_new(transaction_id)
         first_lsn = blocks[0].first_lsn if blocks else None
         self._injector.reached(Stage.RECEIVED, ids, first_lsn)
-        await self._disk.append_all(blocks)
+        unread = [self.ledger.state.prepare(content, new=False) for content in operations]
+        await asyncio.gather(self._disk.append_all(blocks), self._disk.bring_in(self.ledger.state, unread))
         self._injector.reached(Stage.PENDING, ids, first_lsn)
         for block, content in zip(blocks, operations, strict=True):
             self.core.appended(block)  # first: a checkpoint taken at this block has its history from the core

@@ -17,6 +17,7 @@ import structlog
 
 from ftwallet import platform
 from ftwallet.journal.checkpoints import CheckpointMeta, find_newest
+from ftwallet.node.base import Base
 from ftwallet.node.disk import Disk
 from ftwallet.replication.effects import Wanted
 from ftwallet.replication.messages import CheckpointFile, EpochEnd
@@ -27,10 +28,11 @@ OFFERED = "offered"
 class Offering:
     """`hurry`: has a checkpoint made at the next opportunity."""
 
-    def __init__(self, node_dir: Path, disk: Disk, hurry: Callable[[], None]) -> None:
+    def __init__(self, node_dir: Path, disk: Disk, base: Base, hurry: Callable[[], None]) -> None:
         self._checkpoints = node_dir / "checkpoints"
         self._offered = node_dir / OFFERED
         self._disk = disk
+        self._base = base
         self._hurry = hurry
         self._file: CheckpointFile | None = None
         self._fd = -1
@@ -74,13 +76,19 @@ class Offering:
             file = _describe(*kept) if kept else None
             if kept and file and file.fingerprint == wanted.fingerprint and file.lsn >= wanted.from_lsn:
                 return self._open(file, kept[1])
-        found = find_newest(self._checkpoints, lambda meta: meta.lsn >= wanted.from_lsn and self._is_of_this_log(meta))
+        found = self._newest(wanted.from_lsn)
+        if found is None:
+            self._base.need_file(wanted.from_lsn, self._is_of_this_log)
+            found = self._newest(wanted.from_lsn)
         if found is None:
             return None
         meta, path = found
         self._forget()
         self._keep(path)
         return self._open(_describe(meta, path), path)
+
+    def _newest(self, from_lsn: int) -> tuple[CheckpointMeta, Path] | None:
+        return find_newest(self._checkpoints, lambda meta: meta.lsn >= from_lsn and self._is_of_this_log(meta))
 
     def _keep(self, path: Path) -> None:
         try:

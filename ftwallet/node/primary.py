@@ -63,18 +63,19 @@ class PrimaryNode:
         self._ports = ports
         self._resigned = False
         self._rest_follows = False  # REST is to be served as soon as the wallet is open
+        self._base = storage.base
         self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
         self._core = _new_core(config, storage, register)
         self._checkpointer = Checkpointer(
-            config.node_dir(storage.identity.node) / "checkpoints",
+            storage.base,
             lambda: storage.ledger,
             self._disk,
             lambda: self._core.history,
             every=config.checkpoint_records,
             last_lsn=storage.checkpoint_lsn,
         )
-        offering = Offering(config.node_dir(storage.identity.node), self._disk, self._checkpointer.hurry)
+        offering = Offering(config.node_dir(storage.identity.node), self._disk, storage.base, self._checkpointer.hurry)
         self._lead = Lead(self._core, self._disk, witness, self, offering)
         self._service.lead_with(self._lead)
         self._ports.offer(self._service, self.status)
@@ -157,8 +158,7 @@ class PrimaryNode:
         self._lead.idle_mark()
         await self._checkpointer.at_stop(self._core.commit_lsn)
         if not self._resigned:  # else these files are the new primary's to write
-            content = readable.collect(self.ledger)
-            await asyncio.to_thread(readable.write_files, self._config.data_dir, self.role, content)
+            await readable.write_at_stop(self._config, self.role, self.ledger)
         await self.abandon()
 
     async def resign(self) -> str:
@@ -204,6 +204,7 @@ class PrimaryNode:
         await self._lead.close()
         await self._ports.close()
         self._disk.close()
+        self._base.close()
 
     # ---- What others ask
 

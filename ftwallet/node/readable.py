@@ -11,18 +11,22 @@ only `status` and `success` of a transaction must be there; one without type, ac
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from ftwallet import platform
 from ftwallet.api.answers import transaction_body
+from ftwallet.config import Config
 from ftwallet.errors import ClientError, DiskFault
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
 from ftwallet.ledger.imports import imported_balance, imported_transaction
@@ -32,6 +36,7 @@ from ftwallet.ledger.operations import Body, Kind, Operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.ledger.rules import Rules
 
+_MEMBERS = 1_000
 _ZERO = re.compile(r"0(\.0+)?")
 _BEGINNING_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
@@ -90,6 +95,17 @@ def write_files(directory: Path, role: str, content: Content) -> list[Path]:
     ]
 
 
+async def write_at_stop(config: Config, role: str, ledger: Ledger) -> None:
+    """Write both files, unless the ledger is so large that the stop would have to wait for them."""
+    if ledger.applied_lsn > config.readable_records:
+        structlog.get_logger().info(
+            f"The readable files are not written, for the log has more than {config.readable_records} records; "
+            "`ftwallet-run export` writes them"
+        )
+        return
+    await asyncio.to_thread(write_files, config.data_dir, role, collect(ledger))
+
+
 def transaction_document(transaction: Transaction, exponent: int) -> msgspec.Raw:
     """What `FindTransaction` and `GET /transactions/{id}` tell of a transaction."""
     return msgspec.Raw(transaction_body(transaction, exponent))
@@ -118,12 +134,20 @@ def _document(transaction: Transaction, exponent: int) -> str:
 
 def _write_object(path: Path, items: Iterator[tuple[str, str]]) -> Path:
     """Write a JSON object, one member a line, from keys and encoded values."""
-    body = ",\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {value}" for key, value in items)
     try:
-        platform.write_atomically(path, (f"{{\n{body}\n}}\n" if body else "{}\n").encode())
+        platform.write_pieces_atomically(path, _pieces(items))
     except OSError as error:
         raise DiskFault(f"{path} could not be written: {error.strerror}") from error
     return path
+
+
+def _pieces(items: Iterator[tuple[str, str]]) -> Iterator[bytes]:
+    first = True
+    while members := list(islice(items, _MEMBERS)):
+        body = ",\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {value}" for key, value in members)
+        yield (("{\n" if first else ",\n") + body).encode()
+        first = False
+    yield b"{}\n" if first else b"\n}\n"
 
 
 # ---- Reading

@@ -20,6 +20,7 @@ from ftwallet.journal.damage import disk_errors
 from ftwallet.journal.head import Head
 from ftwallet.journal.journal import Journal
 from ftwallet.ledger.ledger import Ledger
+from ftwallet.node.base import Base
 from ftwallet.node.disk import Disk
 from ftwallet.replication.messages import SLICE_BYTES, CheckpointFile
 
@@ -38,9 +39,10 @@ def partial(node_dir: Path) -> str:
 class Receiving:
     """The part of one file. One call at a time; all but reading raise DiskFault."""
 
-    def __init__(self, node_dir: Path, disk: Disk) -> None:
+    def __init__(self, node_dir: Path, disk: Disk, base: Base) -> None:
         self._directory = node_dir / "checkpoints"
         self._disk = disk
+        self._base = base
         self._fingerprint = ""
         self._held = 0
 
@@ -79,7 +81,7 @@ class Receiving:
         try:
             # Where checkpoints are written: one of the old log must not come in between, or after.
             ledger = await self._disk.in_background(
-                lambda: install(self._part, self._directory, self._disk.journal, file)
+                lambda: install(self._part, self._directory, self._disk.journal, file, self._base)
             )
         except NotAsOffered:
             await self.drop()
@@ -95,25 +97,26 @@ class Receiving:
         return self._directory / f"{fingerprint}{_PART_SUFFIX}"
 
 
-def install(part: Path, directory: Path, journal: Journal, file: CheckpointFile) -> Ledger:
+def install(part: Path, directory: Path, journal: Journal, file: CheckpointFile, base: Base) -> Ledger:
     """Check a whole part, and replace a log and the checkpoints in `directory` by it; returns the ledger.
 
     Raises NotAsOffered with nothing changed, DiskFault.
     """
-    ledger = _checked(part, file)
+    ledger = _checked(part, file, base)
     *ended, last = file.history
     head = Head(file.lsn, file.chain, last.epoch, file.lsn, tuple((end.epoch, end.last_lsn) for end in ended))
     adopt_file(part, directory, file.lsn)  # durable before the log begins after it
     journal.begin_after(head)
     drop_others(directory, file.lsn)
+    base.adopt(ledger)
     return ledger
 
 
-def _checked(part: Path, file: CheckpointFile) -> Ledger:
+def _checked(part: Path, file: CheckpointFile, base: Base) -> Ledger:
     try:
         with disk_errors(part, "read"):
             meta, chunks = load_file(part)
-        ledger = Ledger.restore(chunks)
+        ledger = base.load(meta, chunks)
     except (DamagedCheckpoint, ValueError, BrokenInvariant, Refused) as error:
         raise NotAsOffered(f"the checkpoint at lsn {file.lsn} cannot be used: {error}") from error
     of_file = (meta.lsn, meta.chain, meta.digest, [tuple(end) for end in meta.history])

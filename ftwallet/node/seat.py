@@ -14,6 +14,7 @@ from ftwallet.faults.injector import Injector
 from ftwallet.journal import Corruption
 from ftwallet.journal.identity import Identity
 from ftwallet.node.backup import BackupNode
+from ftwallet.node.base import Base, FileBase, StoreBase
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import Ports
 from ftwallet.node.primary import PrimaryNode
@@ -85,7 +86,7 @@ def _open_primary_storage(start: Start) -> Storage:
     old = _old_copy(node_dir, FileWitness(start.config.data_dir / CLUSTER_FILE).read())
     if old:
         raise Refused(f"{old}: it must not lead. Put the newest copy of {node_dir} back", ExitCode.WRONG_DIRECTORY)
-    return open_storage(node_dir, start.config.segment_bytes)
+    return open_storage(node_dir, start.config.segment_bytes, _base(start))
 
 
 def _open_backup_storage(start: Start) -> Storage:
@@ -99,13 +100,20 @@ def _open_backup_storage(start: Start) -> Storage:
     in_sync = register.in_sync.get(start.node) == Identity.load(node_dir).incarnation
     try:
         # Out of the in-sync set an empty log is no loss: it is what a crash leaves in the middle of setting one aside.
-        return open_storage(node_dir, segment_bytes, may_be_empty=not in_sync)
+        return open_storage(node_dir, segment_bytes, _base(start), may_be_empty=not in_sync)
     except Corruption as damage:
         log = structlog.get_logger()
         log.error(f"{damage}. Nothing is cut")
         aside = set_damaged_aside(node_dir, Identity.load(node_dir), damage)
         log.warning(f"The damaged log is kept in {aside}; this node is rebuilt from its partner")
-        return open_storage(node_dir, segment_bytes, may_be_empty=True)
+        return open_storage(node_dir, segment_bytes, _base(start), may_be_empty=True)
+
+
+def _base(start: Start) -> Base:
+    node_dir = start.config.node_dir(start.node)
+    if start.config.state == "memory":
+        return FileBase(node_dir)
+    return StoreBase(node_dir, start.config.cached_accounts)
 
 
 def _old_copy(node_dir: Path, register: Register) -> str | None:

@@ -35,6 +35,7 @@ from ftwallet.ledger.operations import (
 )
 from ftwallet.ledger.outcomes import Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules, changed_rules
+from ftwallet.ledger.state import Unread
 from ftwallet.node.batches import Batches, Standing
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
@@ -113,6 +114,7 @@ class PrimaryWalletService:
             self._queue,
             injector,
             standing=lambda: Standing(self.ready, self.epoch, self._durability),
+            bring_in=self._bring_in,
             refuse=self._refuse,
             now_us=self._now_us,
             wake=self._work.set,
@@ -182,7 +184,10 @@ class PrimaryWalletService:
         body = Body(kind, account_id, amount)
         pending = self._underway.get(transaction_id)
         if pending is None:
-            known = self._ledger.find(transaction_id)
+            unread = self._ledger.state.unread((), (transaction_id,))
+            if unread:
+                return self._submit_when_read(unread, body, transaction_id)
+            known = self._ledger.recall(transaction_id)
             if known is not None and known.status is Status.COMMITTED:
                 return self._replay(known, body)
             pending = self._begin(body, transaction_id)
@@ -193,6 +198,18 @@ class PrimaryWalletService:
     ) -> Awaitable[BatchAnswer]:
         """Begin, join or replay many transactions; see `Wallet.submit_batch`."""
         return self._batches.submit(slices, count, all_or_nothing=all_or_nothing)
+
+    async def _submit_when_read(self, unread: Unread, body: Body, transaction_id: str) -> Answer:
+        await self._disk.bring_in(self._ledger.state, (unread,))
+        return await self.submit(body.kind, body.account_id, body.amount, transaction_id)
+
+    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+        """Have what is to be asked next in memory."""
+        await self._bring_in((transaction_id,) if transaction_id else (), (account_id,) if account_id else ())
+
+    async def _bring_in(self, transaction_ids: Sequence[str], account_ids: Sequence[str] = ()) -> None:
+        state = self._ledger.state
+        await self._disk.bring_in(state, (state.unread(account_ids, transaction_ids),))
 
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id, PENDING while it is under way."""
@@ -284,7 +301,11 @@ class PrimaryWalletService:
         for one in load.slices:
             next_lsn = one.recorded(next_lsn, epoch)
         self._next_lsn, self._chain = block.last_lsn + 1, block.chain
-        await self._disk.append(block)
+        unread = self._ledger.state.prepare(operations, new=True)
+        if unread:
+            await asyncio.gather(self._disk.append(block), self._disk.bring_in(self._ledger.state, (unread,)))
+        else:
+            await self._disk.append(block)
         self._recorded.said((one.transaction_id for one in operations), len(operations))
         if self._injector.armed:
             self._injector.reached(Stage.PENDING, [one.transaction_id for one in operations], first_lsn)

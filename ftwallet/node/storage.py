@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,16 +12,13 @@ import structlog
 
 from ftwallet import platform
 from ftwallet.journal import Block, Corruption, Journal
-from ftwallet.journal.checkpoints import CheckpointMeta, load_newest
+from ftwallet.journal.checkpoints import CheckpointMeta
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import decode_operations
-from ftwallet.ledger.rules import Rules
-from ftwallet.ledger.state import MemoryState
+from ftwallet.node.base import Base, FileBase
 from ftwallet.node.tail import Tail
-
-DEFAULT_RULES = Rules()
-"""A new ledger begins with these; others come into force by a record in the log, so that every replay agrees."""
+from ftwallet.replication.messages import EpochEnd, cut_history
 
 
 class Storage(NamedTuple):
@@ -34,6 +32,7 @@ class Storage(NamedTuple):
     ledger: Ledger
     tail: Tail
     checkpoint_lsn: int
+    base: Base
     background: ThreadPoolExecutor | None = None
 
     def newest_time_us(self) -> int:
@@ -41,8 +40,10 @@ class Storage(NamedTuple):
         return max(self.ledger.time_us, self.tail.newest_time_us)
 
 
-def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = False) -> Storage:
-    """Open a node's directory and bring its ledger to the commit.
+def open_storage(
+    node_dir: Path, segment_bytes: int, base: Base | None = None, *, may_be_empty: bool = False
+) -> Storage:
+    """Open a node's directory and bring its ledger, in memory and checkpoints without a `base`, to the commit.
 
     A node that has lived and has no log is refused, unless it `may_be_empty`, because it was just set aside. Raises
     Refused, DiskFault, Corruption.
@@ -54,60 +55,47 @@ def open_storage(node_dir: Path, segment_bytes: int, *, may_be_empty: bool = Fal
     if journal.torn:
         log.warning(f"Journal: cut a torn tail: {journal.torn}")
     began = time.monotonic()
-    ledger = _from_checkpoint(node_dir / "checkpoints", journal)
-    checkpoint_lsn = ledger.applied_lsn
-    tail = replay(ledger, journal)
+    base = base or FileBase(node_dir)
+    try:
+        ledger = base.open(journal)
+        checkpoint_lsn = ledger.applied_lsn
+        tail = replay(ledger, journal, base)
+    except BaseException:
+        base.close()
+        raise
     seconds = time.monotonic() - began
     log.info(
         f"Recovered to lsn {ledger.applied_lsn} in {seconds:.2f} s: checkpoint at lsn {checkpoint_lsn}, "
         f"{ledger.applied_lsn - checkpoint_lsn} records replayed, {tail.count} PENDING"
     )
-    return Storage(identity, journal, ledger, tail, checkpoint_lsn)
+    return Storage(identity, journal, ledger, tail, checkpoint_lsn, base)
 
 
-def replay(ledger: Ledger, journal: Journal) -> Tail:
+def replay(ledger: Ledger, journal: Journal, base: Base) -> Tail:
     """Execute the log from where the ledger stands up to the log's commit; returns the blocks beyond."""
     tail: list[Block] = []
+    written_lsn = ledger.applied_lsn
     for block in journal.blocks(ledger.applied_lsn + 1):
-        if block.last_lsn <= journal.commit_lsn:
-            ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
-        else:
+        if block.last_lsn > journal.commit_lsn:
             tail.append(block)
+            continue
+        ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
+        if block.last_lsn - written_lsn >= base.replayed_at_most:
+            written_lsn = block.last_lsn
+            snapshot = base.snapshot(ledger)
+            snapshot.write(describe(ledger, block, cut_history(_history(journal), block.last_lsn)))
+            snapshot.written()
     return Tail(tail)
 
 
-def rebuild(node_dir: Path, journal: Journal) -> tuple[Ledger, Tail]:
-    """A ledger that stands at the log's commit, from disk alone; and the blocks beyond."""
-    ledger = _from_checkpoint(node_dir / "checkpoints", journal)
-    return ledger, replay(ledger, journal)
+def _history(journal: Journal) -> tuple[EpochEnd, ...]:
+    return tuple(EpochEnd(*end) for end in journal.history)
 
 
-def _from_checkpoint(directory: Path, journal: Journal) -> Ledger:
-    """The ledger of the newest checkpoint that this log still holds, else a new one: the log has all of it.
-
-    Raises Corruption when the log begins after a checkpoint and there is none: nothing has the records before it.
-    """
-    log = structlog.get_logger()
-    unfit: set[int] = set()
-    while loaded := load_newest(directory, lambda meta: meta.lsn not in unfit and holds(journal, meta), log.warning):
-        meta, chunks = loaded
-        try:
-            return Ledger.restore(chunks)
-        except ValueError as error:
-            log.warning(f"The checkpoint at lsn {meta.lsn} is passed over: {error}")
-            unfit.add(meta.lsn)
-    if journal.first_lsn > 1:
-        why = (
-            f"the log begins with lsn {journal.first_lsn}, after a checkpoint, and {directory} holds no sound "
-            "checkpoint of it; rebuild this node from its partner (docs/operations.md)"
-        )
-        raise Corruption(journal.directory, 0, why)
-    return Ledger(DEFAULT_RULES, MemoryState())
-
-
-def holds(journal: Journal, meta: CheckpointMeta) -> bool:
-    """Tell whether a checkpoint is of this log and of nothing that may still be cut. Raises Corruption, DiskFault."""
-    return meta.lsn <= journal.commit_lsn and journal.holds(meta.lsn, meta.chain)
+def describe(ledger: Ledger, block: Block, history: Iterable[EpochEnd]) -> CheckpointMeta:
+    """What a checkpoint is of that is taken after a block, the last one that the ledger has executed."""
+    ends = [(end.epoch, end.last_lsn) for end in history]
+    return CheckpointMeta(lsn=block.last_lsn, epoch=block.epoch, chain=block.chain, digest=ledger.digest, history=ends)
 
 
 def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) -> Path:
@@ -121,7 +109,7 @@ def set_damaged_aside(node_dir: Path, identity: Identity, damage: Corruption) ->
         aside = aside.with_name(aside.name + "+")
     platform.make_directory(aside)
     (aside / "why.txt").write_text(f"{damage}\n")
-    for name in ("checkpoints", "journal"):
+    for name in ("checkpoints", "journal", "store"):
         if (node_dir / name).exists():
             platform.rename(node_dir / name, aside / name)
     platform.fsync_directory(aside)

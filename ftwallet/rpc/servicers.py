@@ -46,6 +46,7 @@ class PrimaryWalletServicer(wallet_pb2_grpc.PrimaryWalletServicer):
         await _refuse_bad_account(request.account_id, context)
         if not self._wallet.ready:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "The wallet is starting or recovering; retry")
+        await self._wallet.bring_in(account_id=request.account_id)
         return _balance_reply(self._wallet, request.account_id)
 
     async def GetStatus(self, request: wallet_pb2.StatusRequest, context: Context) -> wallet_pb2.NodeStatus:
@@ -60,6 +61,7 @@ class PrimaryWalletServicer(wallet_pb2_grpc.PrimaryWalletServicer):
         rules = self._wallet.rules
         try:
             # An id that was used before the limit was lowered keeps its answer, and a retry must learn it.
+            await self._wallet.bring_in(transaction_id=request.transaction_id)
             known = self._wallet.find(request.transaction_id) is not None
             amount = parse_amount(request.amount, rules.exponent, MAX_STORED if known else rules.max_amount)
             answer = await self._wallet.submit(kind, request.account_id, amount, request.transaction_id)

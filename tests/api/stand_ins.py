@@ -92,6 +92,9 @@ class MemoryWallet:
     def apply(self, *operations: Operation) -> None:
         self.ledger.apply(self.applied_lsn + 1, self.epoch, operations)
 
+    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+        pass
+
     def balance(self, account_id: str) -> int | None:
         return self.ledger.balance(account_id)
 

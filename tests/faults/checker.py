@@ -21,7 +21,7 @@ from ftwallet.journal.identity import Identity
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.ledger.state import MemoryState
-from ftwallet.node.storage import DEFAULT_RULES
+from ftwallet.node.base import DEFAULT_RULES
 from ftwallet.rpc.v1 import wallet_pb2
 from tests.faults.harness import Pair
 from tests.faults.wire import Answer, Rest

@@ -248,14 +248,26 @@ def test_I2_format_from_the_future(copy: Pair, file: str) -> None:
     _refused(copy, "format version 99", "this program knows up to 1", code=code)
 
 
-@pytest.mark.parametrize("files", ["journal/*.journal", "checkpoints/*.checkpoint"])
-def test_I2_binary_format_from_the_future(copy: Pair, files: str) -> None:
+def _make_newer(pair: Pair, files: str) -> None:
     for name in "ab":
-        newest = max((copy.data_dir / name).glob(files))
+        newest = max((pair.data_dir / name).glob(files))
         content = bytearray(newest.read_bytes())
         content[8:12] = (99).to_bytes(2, "little") + (99 ^ 0xFFFF).to_bytes(2, "little")
         newest.write_bytes(content)
+
+
+def test_I2_journal_from_the_future(copy: Pair) -> None:
+    _make_newer(copy, "journal/*.journal")
     _refused(copy, "format version 99", "this program knows up to 1", code=ExitCode.WRONG_DIRECTORY)
+
+
+def test_I2_checkpoint_from_the_future() -> None:
+    with running_pair(state="memory") as pair:
+        Client(pair).deposit()
+        for node in pair.nodes.values():
+            assert node.stop() == ExitCode.OK
+        _make_newer(pair, "checkpoints/*.checkpoint")
+        _refused(pair, "format version 99", "this program knows up to 1", code=ExitCode.WRONG_DIRECTORY)
 
 
 def test_I2_journal_of_another_cluster(copy: Pair) -> None:

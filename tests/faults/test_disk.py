@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ from ftwallet.errors import ExitCode
 from ftwallet.journal import Journal, encode_block
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.operations import Kind, encode_operations, operation
-from tests.faults.checker import Client, bytes_of
-from tests.faults.harness import Pair
+from tests.faults.checker import Client, bytes_of, check
+from tests.faults.harness import Pair, running_pair
 
 SEED = 20_251_124
 _FULL = os.environ.get("CAMPAIGN") == "full"
@@ -136,6 +138,15 @@ def test_D6_zeros_behind_the_last_frame_are_no_records(client: Client) -> None:
     assert "torn" not in pair.a.said() + pair.b.said()
 
 
+@pytest.fixture
+def in_memory() -> Iterator[Client]:
+    """A client of a pair that keeps its state in memory and in checkpoints."""
+    with running_pair(state="memory") as pair:
+        client = Client(pair)
+        yield client
+        check(client)
+
+
 def _remove(checkpoint: Path) -> None:
     checkpoint.unlink()
 
@@ -149,8 +160,8 @@ def _flip_middle(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_remove, _halve, _flip_middle])
-def test_D7_checkpoint_missing_or_corrupt(client: Client, damage: object) -> None:
-    pair = client.pair
+def test_D7_checkpoint_missing_or_corrupt(in_memory: Client, damage: Callable[[Path], None]) -> None:
+    client, pair = in_memory, in_memory.pair
     client.deposit()
     assert pair.a.stop() == ExitCode.OK
     assert pair.b.stop() == ExitCode.OK
@@ -169,8 +180,8 @@ def test_D7_checkpoint_missing_or_corrupt(client: Client, damage: object) -> Non
         assert ", 0 records replayed" not in node.said()
 
 
-def test_D7_all_checkpoints_missing(client: Client) -> None:
-    pair = client.pair
+def test_D7_all_checkpoints_missing(in_memory: Client) -> None:
+    client, pair = in_memory, in_memory.pair
     client.deposit()
     for name in _NAMES:
         pair.nodes[name].stop()
@@ -179,3 +190,63 @@ def test_D7_all_checkpoints_missing(client: Client) -> None:
     pair.start_both()
     assert "checkpoint at lsn 0" in pair.a.said()
     assert "checkpoint at lsn 0" in pair.b.said()
+
+
+# ---- D7: the store, with state = "disk"
+
+
+def _tables(pair: Pair, name: str) -> list[Path]:
+    return sorted((pair.data_dir / name / "store" / "table").glob("*.sst"))
+
+
+def _remove_all(pair: Pair, name: str) -> None:
+    shutil.rmtree(pair.data_dir / name / "store")
+
+
+def _remove_tables(pair: Pair, name: str) -> None:
+    for path in _tables(pair, name):
+        path.unlink()
+
+
+def _flip_all(pair: Pair, name: str) -> None:
+    for path in _tables(pair, name):
+        for offset in range(0, path.stat().st_size, 16):
+            _flip(path, offset)
+
+
+def _forget_names(pair: Pair, name: str) -> None:
+    (pair.data_dir / name / "store" / "table" / "CURRENT").write_text("")
+
+
+@pytest.mark.parametrize("damage", [_remove_all, _remove_tables, _flip_all, _forget_names])
+def test_D7_store_missing_or_corrupt_is_made_anew_from_the_log(
+    client: Client, damage: Callable[[Pair, str], None]
+) -> None:
+    pair = client.pair
+    client.deposit()
+    for name in _NAMES:
+        assert pair.nodes[name].stop() == ExitCode.OK
+        assert _tables(pair, name)
+        damage(pair, name)
+    pair.start_both()
+    for node in pair.nodes.values():
+        assert ", 0 records replayed" not in node.said()
+    client.deposit()
+
+
+def test_D7_damage_in_the_store_that_is_found_late_stops_the_node_which_then_begins_anew(client: Client) -> None:
+    pair = client.pair
+    early = client.deposit()
+    for name in _NAMES:
+        assert pair.nodes[name].stop() == ExitCode.OK
+    pair.start_both()
+    for path in _tables(pair, "a"):
+        _flip_all(pair, "a")
+        assert path.exists()
+    pair.rest.close()
+    pair.rest.move("deposit", "user123", "1.5", early.document["transaction_id"])  # must be read from the disk
+    if pair.a.process.poll() is None:  # RocksDB had it in memory: nothing was read that is damaged
+        pair.a.kill()
+    pair.start("a")
+    pair.wait_paired()
+    client.deposit()

@@ -13,6 +13,7 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, encode_operations, operation
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
+from ftwallet.node.base import FileBase
 from ftwallet.node.checkpointing import Checkpointer
 
 
@@ -30,7 +31,7 @@ class SlowDisk:
 
 async def test_C7_a_copy_that_is_taken_while_an_older_one_is_written_is_not_forgotten(tmp_path: Path) -> None:
     ledger, disk = Ledger(Rules(2, 10**20, 10**20), MemoryState()), SlowDisk()
-    checkpointer = Checkpointer(tmp_path, lambda: ledger, disk, lambda: (), every=1, last_lsn=0)  # type: ignore[arg-type]
+    checkpointer = Checkpointer(FileBase(tmp_path), lambda: ledger, disk, lambda: (), every=1, last_lsn=0)  # type: ignore[arg-type]
 
     def execute(lsn: int) -> None:
         deposit = [operation(Kind.DEPOSIT, f"t{lsn}", "ann", 5, lsn)]
@@ -45,4 +46,5 @@ async def test_C7_a_copy_that_is_taken_while_an_older_one_is_written_is_not_forg
     disk.go_on.set()
     await writing
     await checkpointer.tick(2)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{lsn:020d}.checkpoint" for lsn in (1, 2)]
+    written = sorted((tmp_path / "checkpoints").iterdir())
+    assert [path.name for path in written] == [f"{lsn:020d}.checkpoint" for lsn in (1, 2)]

@@ -7,7 +7,7 @@ from ftwallet.ledger.operations import Kind, operation
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.state import MemoryState
 from ftwallet.node import readable
-from ftwallet.node.storage import DEFAULT_RULES
+from ftwallet.node.base import DEFAULT_RULES
 
 FILES = [
     imported_balance("alice", 100, 1),

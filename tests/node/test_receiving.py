@@ -14,9 +14,10 @@ from ftwallet.journal.identity import Identity
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, encode_operations, operation
 from ftwallet.ledger.state import MemoryState
+from ftwallet.node.base import DEFAULT_RULES, FileBase
 from ftwallet.node.disk import Disk
 from ftwallet.node.receiving import NotAsOffered, Receiving, install, partial
-from ftwallet.node.storage import DEFAULT_RULES, open_storage
+from ftwallet.node.storage import open_storage
 from ftwallet.replication.messages import SLICE_BYTES, CheckpointFile, EpochEnd
 from tests.journal.test_crashes import Story, crash_everywhere
 
@@ -63,7 +64,7 @@ def open_journal(node_dir: Path) -> Journal:
 async def receive(node_dir: Path, file: CheckpointFile, content: bytes) -> tuple[int, int]:
     """Take in a file from what is held of it; returns how many bytes were held before, and are after."""
     disk = Disk(open_journal(node_dir), Identity.load(node_dir))
-    receiving = Receiving(node_dir, disk)
+    receiving = Receiving(node_dir, disk, FileBase(node_dir))
     held = first = await receiving.find(file)
     while held < len(content):
         held = await receiving.keep(held, content[held : held + SLICE_BYTES])
@@ -103,7 +104,7 @@ async def test_what_was_installed_is_opened_from_the_checkpoint(
     node = tmp_path / "b"
     write_log(node, 2)
     disk = Disk(open_journal(node), Identity.load(node))
-    receiving = Receiving(node, disk)
+    receiving = Receiving(node, disk, FileBase(node))
     await receiving.find(file)
     await receiving.keep(0, content)
     assert await receiving.take_fingerprint() == file.fingerprint
@@ -143,7 +144,7 @@ def test_what_is_not_as_offered_changes_nothing(tmp_path: Path, offered: tuple[b
         part = _put_part(node, bad)
         with closing(open_journal(node)) as journal:
             with pytest.raises(NotAsOffered):
-                install(part, node / "checkpoints", journal, described)
+                install(part, node / "checkpoints", journal, described, FileBase(node))
             assert (journal.first_lsn, journal.durable_lsn) == (1, 4)
             assert list_files(node / "checkpoints") == []
 
@@ -161,7 +162,7 @@ def test_C7_C8_D5_a_crash_at_any_point_of_an_installation(
 
     def scenario(node: Path, _: Story) -> None:
         with closing(open_journal(node)) as journal:
-            install(node / "checkpoints" / "f.part", node / "checkpoints", journal, file)
+            install(node / "checkpoints" / "f.part", node / "checkpoints", journal, file, FileBase(node))
 
     def check(node: Path, story: Story) -> None:
         storage = open_storage(node, SEGMENT_BYTES)
@@ -174,7 +175,7 @@ def test_C7_C8_D5_a_crash_at_any_point_of_an_installation(
             assert [block.chain for block in storage.journal.blocks()] == reference
         with closing(open_journal(node)) as journal:  # the same again
             _put_part(node, content)
-            ledger = install(node / "checkpoints" / "f.part", node / "checkpoints", journal, file)
+            ledger = install(node / "checkpoints" / "f.part", node / "checkpoints", journal, file, FileBase(node))
             assert (journal.durable_lsn, ledger.digest) == (file.lsn, file.digest)
 
     done = crash_everywhere(tmp_path, prepare, scenario, check)
@@ -192,7 +193,7 @@ def test_C7_C8_D5_a_crash_at_any_point_of_a_second_installation(
         write_log(node, 1)
         part = _put_part(node, content)
         with closing(open_journal(node)) as journal:
-            grown = install(part, node / "checkpoints", journal, file)
+            grown = install(part, node / "checkpoints", journal, file, FileBase(node))
         for _ in range(2):  # so many that none is left of where the log begins
             _grow(node, grown, BLOCKS)
             take_checkpoint(node, grown)
@@ -202,7 +203,7 @@ def test_C7_C8_D5_a_crash_at_any_point_of_a_second_installation(
 
     def scenario(node: Path, _: Story) -> None:
         with closing(open_journal(node)) as journal:
-            install(node / "checkpoints" / "f.part", node / "checkpoints", journal, newest)
+            install(node / "checkpoints" / "f.part", node / "checkpoints", journal, newest, FileBase(node))
 
     def check(node: Path, story: Story) -> None:
         storage = open_storage(node, SEGMENT_BYTES)
@@ -243,7 +244,7 @@ def two_checkpoints(node: Path, offered: tuple[bytes, CheckpointFile]) -> list[P
     write_log(node, 1)
     part = _put_part(node, content)
     with closing(open_journal(node)) as journal:
-        ledger = install(part, node / "checkpoints", journal, file)
+        ledger = install(part, node / "checkpoints", journal, file, FileBase(node))
         deposits = [operation(Kind.DEPOSIT, "later", "w", 5, 99)]
         lsn = file.lsn + 1
         journal.append(encode_block(2, lsn, 1, file.lsn, journal.chain, encode_operations(deposits)))

@@ -19,6 +19,7 @@ from ftwallet.journal.frames import NO_CHAIN
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.operations import Kind, encode_operations, operation
 from ftwallet.node.backup import BackupNode
+from ftwallet.node.base import FileBase
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.offering import Offering
@@ -196,7 +197,7 @@ async def test_answers_do_not_wait_until_the_place_in_the_log_is_found_for_a_bac
         Peer("c", "a", identity.incarnation), register, durable_lsn=0, commit_lsn=0, history=(), now=time.monotonic()
     )
     listener = _Listener()
-    lead = Lead(core, disk, _SilentWitness(), listener, Offering(root / "a", disk, lambda: None))
+    lead = Lead(core, disk, _SilentWitness(), listener, Offering(root / "a", disk, FileBase(root / "a"), lambda: None))
     looking = Stall(monkeypatch, journal, "chain_at")
     looking.hold()
     try:

@@ -11,7 +11,7 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations
 from ftwallet.ledger.outcomes import OutcomeCode, Status
 from ftwallet.ledger.state import MemoryState
-from ftwallet.node.storage import DEFAULT_RULES
+from ftwallet.node.base import DEFAULT_RULES
 
 if TYPE_CHECKING:
     from ftwallet.node.backup import BackupNode

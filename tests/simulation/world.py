@@ -120,6 +120,7 @@ class World:
             data_dir=root / "data",
             on_primary_death=on_primary_death,  # type: ignore[arg-type]
             segment_bytes=4096,
+            state="memory",
             checkpoint_records=25,
             state_sync_records=60,
             request_timeout_s=request_timeout_s,

@@ -1,0 +1,86 @@
+"""Which keys a table may hold, in memory: an id that was never seen, the usual case, is told without the disk.
+
+Bloom filters, each four times as large as the one before, so that any number of keys fits: about two bytes a key, and
+one look-up in a thousand is sent to the disk in vain. The file is only ever behind the table: keys that came later are
+added again from the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import msgspec
+from rbloom import Bloom
+from xxhash import xxh3_64_intdigest
+
+from ftwallet import platform
+from ftwallet.journal.damage import disk_errors
+
+_FIRST_KEYS: Final = 1_000_000
+_GROWTH: Final = 4
+_FALSE_POSITIVES: Final = 0.0005
+
+
+class _Content(msgspec.Struct, frozen=True):
+    lsn: int
+    counts: list[int]
+    filters: list[bytes]
+    checksum: int
+
+
+class Known:
+    """Answers `key in known`: False for a key that was never added, True for all that were."""
+
+    def __init__(self, first_keys: int = _FIRST_KEYS) -> None:
+        self._first_keys = first_keys
+        self._counts: list[int] = []
+        self._filters: list[Bloom] = []
+        self._grow()
+
+    def __contains__(self, key: bytes) -> bool:
+        return any(key in one for one in self._filters)
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Add keys; one that is added again takes room again."""
+        for key in keys:
+            if self._counts[-1] >= self._first_keys * _GROWTH ** (len(self._counts) - 1):
+                self._grow()
+            self._filters[-1].add(key)
+            self._counts[-1] += 1
+
+    def _grow(self) -> None:
+        self._filters.append(
+            Bloom(self._first_keys * _GROWTH ** len(self._filters), _FALSE_POSITIVES, xxh3_64_intdigest)
+        )
+        self._counts.append(0)
+
+    def save(self, path: Path, lsn: int) -> None:
+        """Write it durably, as of the table at `lsn`. Raises DiskFault."""
+        filters = [one.save_bytes() for one in self._filters]
+        content = _Content(lsn, self._counts, filters, _checksum(filters))
+        with disk_errors(path, "written"):
+            platform.write_atomically(path, msgspec.msgpack.encode(content))
+
+    @classmethod
+    def load(cls, path: Path, first_keys: int = _FIRST_KEYS) -> tuple[Known, int] | None:
+        """What was saved, and the lsn that it is of; None when there is nothing, or nothing sound."""
+        try:
+            content = msgspec.msgpack.decode(path.read_bytes(), type=_Content)
+        except (OSError, ValueError):
+            return None
+        if content.checksum != _checksum(content.filters):
+            return None
+        known = cls(first_keys)
+        known._counts = content.counts
+        known._filters = [Bloom.load_bytes(one, xxh3_64_intdigest) for one in content.filters]
+        return known, content.lsn
+
+
+def _checksum(filters: list[bytes]) -> int:
+    checksum = 0
+    for one in filters:
+        checksum = crc32(one, checksum)
+    return checksum

@@ -1,0 +1,276 @@
+"""The ledger's State over a table on disk.
+
+    accounts, transactions   what has changed since the last freeze, and what blocks need: they execute here
+    frozen                   what had changed before: on its way to the table
+    clean                    accounts as the table has them, a bounded number
+    recalled                 transactions read from the table since the last write, and `absent` what is not there
+    known                    which keys the table may hold at all
+
+Looked up in this order. What is frozen is of one lsn, so the table, once it is written, is of that lsn too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ftwallet.errors import BrokenInvariant, ExitCode, Refused
+from ftwallet.journal.checkpoints import CheckpointMeta
+from ftwallet.ledger.chunks import AccountsChunk, EndChunk, HeadChunk, TransactionsChunk, chunks
+from ftwallet.ledger.operations import Kind, Operation
+from ftwallet.ledger.rules import decode_rules, encode_rules
+from ftwallet.ledger.state import NOTHING, WORLD, Found, Loading, Standing, Unread
+from ftwallet.store.known import Known
+from ftwallet.store.table import Table, account_key, transaction_key
+
+FORMAT_VERSION: Final = 1
+
+_WITHDRAW: Final = int(Kind.WITHDRAW)
+
+
+class Frozen(NamedTuple):
+    """What has changed up to a lsn, and where the state stood there."""
+
+    standing: Standing
+    accounts: dict[str, int]
+    transactions: dict[str, bytes]
+
+
+class _Prepared(NamedTuple):
+    operations: Sequence[Operation]
+    new: bool
+    unread: Unread
+
+
+class StoreState:
+    """A State. All of it runs where the ledger does, but `fetch`, `write` and loading, which read or write the disk."""
+
+    def __init__(self, table: Table, known: Known, standing: Standing | None, cached_accounts: int) -> None:
+        self.standing = standing
+        self.accounts: dict[str, int] = {WORLD: table.accounts([WORLD])[WORLD] or 0}
+        self.transactions: dict[str, bytes] = {}
+        self.table = table
+        self.known = known
+        self._cached_accounts = cached_accounts
+        self._frozen: Frozen | None = None
+        self._clean: dict[str, int] = {}
+        self._recalled: dict[str, bytes] = {}
+        self._absent: set[bytes] = set()
+        self._prepared: deque[_Prepared] = deque()
+        self._generation = 0
+        self._loading = Loading()
+
+    def stand(self, standing: Standing) -> None:
+        """The block is whole: the state now stands here."""
+        self.standing = standing
+
+    # ---- What blocks need
+
+    def prepare(self, operations: Sequence[Operation], *, new: bool) -> Unread:
+        """A block comes; returns what must be read for it. `new`: the ids of its transactions are known to be so."""
+        unread = self._pull(operations, new)
+        self._prepared.append(_Prepared(operations, new, unread))
+        return unread
+
+    def begin(self, operations: Sequence[Operation]) -> None:
+        """The next block is executed now. Reads the disk if it was not prepared."""
+        prepared = self._take_prepared(operations)
+        if prepared and not prepared.unread:
+            return
+        new = prepared.new if prepared else False
+        while unread := self._pull(operations, new):
+            self.take(self.fetch(unread))
+
+    def _take_prepared(self, operations: Sequence[Operation]) -> _Prepared | None:
+        for index, prepared in enumerate(self._prepared):
+            if prepared.operations is operations:
+                for _ in range(index + 1):  # those before it were cut from the log
+                    self._prepared.popleft()
+                return prepared
+        return None
+
+    def _pull(self, operations: Sequence[Operation], new: bool) -> Unread:
+        """Bring in what memory has; returns what it has not."""
+        accounts = {one.account_id for one in operations}.difference(self.accounts)
+        ids = [one.transaction_id for one in operations if not new or one.kind > _WITHDRAW]
+        unread = self.unread(accounts, ids)
+        for account_id in accounts:
+            balance = self._kept_account(account_id)
+            if balance is not None:
+                self.accounts[account_id] = balance
+        for transaction_id in ids:
+            if transaction_id not in self.transactions:
+                packed = self._kept_transaction(transaction_id)
+                if packed is not None:
+                    self.transactions[transaction_id] = packed
+        return unread
+
+    def _kept_account(self, account_id: str) -> int | None:
+        frozen = self._frozen
+        balance = frozen.accounts.get(account_id) if frozen else None
+        return self._clean.get(account_id) if balance is None else balance
+
+    def _kept_transaction(self, transaction_id: str) -> bytes | None:
+        frozen = self._frozen
+        packed = frozen.transactions.get(transaction_id) if frozen else None
+        return self._recalled.get(transaction_id) if packed is None else packed
+
+    # ---- Look-ups
+
+    def account(self, account_id: str) -> int | None:
+        """Balance of an account that is not unread, None when there is none."""
+        balance = self.accounts.get(account_id)
+        return self._kept_account(account_id) if balance is None else balance
+
+    def transaction(self, transaction_id: str) -> bytes | None:
+        """A packed transaction that is not unread, None when there is none."""
+        packed = self.transactions.get(transaction_id)
+        return self._kept_transaction(transaction_id) if packed is None else packed
+
+    def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
+        """What of this may be on disk only."""
+        known, absent = self.known, self._absent
+        accounts = [
+            one
+            for one in account_ids
+            if self.account(one) is None and (key := account_key(one)) in known and key not in absent
+        ]
+        transactions = [  # ids are new as a rule, where accounts are not
+            one
+            for one in transaction_ids
+            if (key := transaction_key(one)) in known and key not in absent and self.transaction(one) is None
+        ]
+        return Unread(accounts, transactions) if accounts or transactions else NOTHING
+
+    def fetch(self, unread: Unread) -> Found:
+        """Read the disk; for any thread. Raises DiskFault."""
+        generation = self._generation
+        return Found(self.table.accounts(unread.accounts), self.table.transactions(unread.transactions), generation)
+
+    def take(self, found: Found) -> bool:
+        """Bring in what was read; returns False when the table was written meanwhile: it has to be read anew."""
+        if found.generation != self._generation:
+            return False
+        for account_id, balance in found.accounts.items():
+            if balance is None:
+                self._absent.add(account_key(account_id))
+            else:
+                self._clean[account_id] = balance
+        for transaction_id, packed in found.transactions.items():
+            if packed is None:
+                self._absent.add(transaction_key(transaction_id))
+            else:
+                self._recalled[transaction_id] = packed
+        return True
+
+    # ---- To the table and from it
+
+    def freeze(self) -> None:
+        """What has changed up to here is to be written; one at a time."""
+        if self._frozen or self.standing is None:
+            raise BrokenInvariant("the state is frozen before the write before is over")
+        self._frozen = Frozen(self.standing, self.accounts, self.transactions)
+        self.accounts, self.transactions = {WORLD: self.accounts[WORLD]}, {}
+        for prepared in self._prepared:
+            self._pull(prepared.operations, prepared.new)
+
+    def write(self, meta: CheckpointMeta) -> None:
+        """Write what is frozen, which `meta` is of, durably; in one background thread. Raises DiskFault."""
+        frozen = self._frozen
+        if frozen is None or frozen.standing.applied_lsn != meta.lsn:
+            raise BrokenInvariant(f"what is frozen is not of lsn {meta.lsn}")
+        self.known.add(map(account_key, frozen.accounts))
+        self.known.add(map(transaction_key, frozen.transactions))
+        self.table.begin()
+        self.table.put(frozen.accounts, frozen.transactions)
+        self.table.finish(describe(meta, frozen.standing))
+
+    def written(self) -> None:
+        """The table is as of what was frozen."""
+        if self._frozen:
+            self._clean.update(self._frozen.accounts)
+            del self._clean[WORLD]
+        self._frozen = None
+        self._generation += 1
+        self._recalled, self._absent = {}, set()
+        for account_id in list(islice(self._clean, max(0, len(self._clean) - self._cached_accounts))):
+            del self._clean[account_id]
+
+    def thaw(self) -> None:
+        """Nobody will say that what is frozen was written: it counts as changed again."""
+        if self._frozen:
+            self.accounts = self._frozen.accounts | self.accounts
+            self.transactions = self._frozen.transactions | self.transactions
+            self._frozen = None
+
+    def export_accounts(self) -> Iterator[tuple[str, int]]:
+        """All accounts as they are at this call."""
+        changed = (self._frozen.accounts if self._frozen else {}) | self.accounts
+        kept = self.table.all_accounts()
+        return chain(changed.items(), (pair for pair in kept if pair[0] not in changed))
+
+    def export_transactions(self) -> Iterator[tuple[str, bytes]]:
+        """All transactions as they are at this call."""
+        changed = (self._frozen.transactions if self._frozen else {}) | self.transactions
+        kept = self.table.all_transactions()
+        return chain(changed.items(), (pair for pair in kept if pair[0] not in changed))
+
+    def load_chunk(self, chunk: bytes) -> None:
+        """Take the next chunk of a checkpoint into an empty table; `loaded` makes it whole. Raises ValueError."""
+        match self._loading.next(chunk, fresh=self.standing is None):
+            case AccountsChunk(names, digits):
+                balances = dict(zip(names, map(int, digits), strict=True))
+                self.accounts[WORLD] = balances.get(WORLD, self.accounts[WORLD])
+                self._load(balances, {})
+            case TransactionsChunk(ids, packed):
+                self._load({}, dict(zip(ids, packed, strict=True)))
+            case EndChunk():
+                self.standing = self._loading.end()
+            case _:
+                self.table.begin()
+
+    def _load(self, accounts: dict[str, int], transactions: dict[str, bytes]) -> None:
+        self.known.add(map(account_key, accounts))
+        self.known.add(map(transaction_key, transactions))
+        self.table.put(accounts, transactions)
+
+    def loaded(self, meta: CheckpointMeta) -> None:
+        """All chunks have come: the table is whole, durably. Raises DiskFault."""
+        if self.standing is None:
+            raise BrokenInvariant("a checkpoint ends early")
+        self.table.finish(describe(meta, self.standing))
+
+
+class _Description(msgspec.Struct, frozen=True):
+    meta: CheckpointMeta
+    rules: bytes
+    time_us: int
+    format_version: int = FORMAT_VERSION
+
+
+def describe(meta: CheckpointMeta, standing: Standing) -> bytes:
+    """What a table says of itself."""
+    return msgspec.msgpack.encode(_Description(meta, encode_rules(standing.rules), standing.time_us))
+
+
+def described(description: bytes) -> tuple[CheckpointMeta, Standing]:
+    """Read what `describe` wrote; raises ValueError on anything else, Refused on what a newer program wrote."""
+    read = msgspec.msgpack.decode(description, type=_Description)
+    if read.format_version > FORMAT_VERSION:
+        raise Refused(
+            f"the store has format version {read.format_version}, this program knows up to {FORMAT_VERSION}: "
+            "run the newer program",
+            ExitCode.WRONG_DIRECTORY,
+        )
+    return read.meta, Standing(read.meta.lsn, read.meta.digest, decode_rules(read.rules), read.time_us)
+
+
+def table_chunks(table: Table, standing: Standing) -> Iterator[bytes]:
+    """All of a table as the chunks of a checkpoint; `standing` is where the table stands."""
+    lsn, digest, rules, time_us = standing
+    head = HeadChunk(lsn, digest, encode_rules(rules), time_us)
+    return chunks(head, table.all_accounts(), table.all_transactions())
