@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
-from typing import Final, NamedTuple
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,6 +28,8 @@ from ftwallet.ledger.rules import decode_rules, encode_rules
 from ftwallet.ledger.state import NOTHING, WORLD, Found, Loading, Standing, Unread
 from ftwallet.store.known import Known
 from ftwallet.store.table import Table, account_key, transaction_key
+
+Value = TypeVar("Value", int, bytes)
 
 FORMAT_VERSION: Final = 1
 
@@ -208,16 +212,14 @@ class StoreState:
             self._frozen = None
 
     def export_accounts(self) -> Iterator[tuple[str, int]]:
-        """All accounts as they are at this call."""
+        """All accounts as they are at this call, in order of their ids."""
         changed = (self._frozen.accounts if self._frozen else {}) | self.accounts
-        kept = self.table.all_accounts()
-        return chain(changed.items(), (pair for pair in kept if pair[0] not in changed))
+        return _merged(changed, self.table.all_accounts())
 
     def export_transactions(self) -> Iterator[tuple[str, bytes]]:
-        """All transactions as they are at this call."""
+        """All transactions as they are at this call, in order of their ids."""
         changed = (self._frozen.transactions if self._frozen else {}) | self.transactions
-        kept = self.table.all_transactions()
-        return chain(changed.items(), (pair for pair in kept if pair[0] not in changed))
+        return _merged(changed, self.table.all_transactions())
 
     def load_chunk(self, chunk: bytes) -> None:
         """Take the next chunk of a checkpoint into an empty table; `loaded` makes it whole. Raises ValueError."""
@@ -243,6 +245,12 @@ class StoreState:
         if self.standing is None:
             raise BrokenInvariant("a checkpoint ends early")
         self.table.finish(describe(meta, self.standing))
+
+
+def _merged(changed: dict[str, Value], kept: Iterator[tuple[str, Value]]) -> Iterator[tuple[str, Value]]:
+    """Both in order of the ids, as every node has them, however much it has written; Python orders text as UTF-8 is."""
+    unchanged = (pair for pair in kept if pair[0] not in changed)
+    return merge(sorted(changed.items()), unchanged, key=itemgetter(0))
 
 
 class _Description(msgspec.Struct, frozen=True):
