@@ -26,6 +26,10 @@ TIMEOUT_S = 5.0
 OK = OutcomeCode.OK
 
 
+async def nothing_to_read(transaction_ids: Sequence[str]) -> None:
+    """All is in memory."""
+
+
 class Pipeline:
     """A line, and blocks that are executed when a test says so."""
 
@@ -42,6 +46,7 @@ class Pipeline:
             self.line,
             Injector(Path("nowhere")),
             standing=lambda: Standing(self.ready, 3, "paired"),
+            bring_in=nothing_to_read,
             refuse=self._refuse,
             now_us=lambda: 7,
             wake=lambda: None,
