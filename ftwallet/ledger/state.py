@@ -65,6 +65,9 @@ class State(Protocol):
     They hold at least what the blocks prepared last need.
     """
 
+    on_disk: bool
+    """Whether it may hold more than is in memory."""
+
     @property
     def standing(self) -> Standing | None:
         """Where it stands; None while it is new, or not loaded to the end."""
@@ -92,6 +95,9 @@ class State(Protocol):
     def fetch(self, unread: Unread) -> Found:
         """Read the disk; for any thread."""
 
+    def page(self, after: str) -> Found:
+        """Read some accounts after this one, in order of their ids, for any thread; none when enough are in memory."""
+
     def take(self, found: Found) -> bool:
         """Bring in what was read; returns whether it was still what the disk holds. If not, it has to be read anew."""
 
@@ -113,6 +119,8 @@ class State(Protocol):
 
 class MemoryState:
     """A State in dictionaries; about 230 bytes an id and 200 an account (ids of 36 characters)."""
+
+    on_disk = False
 
     def __init__(self) -> None:
         self.standing: Standing | None = None
@@ -136,6 +144,10 @@ class MemoryState:
         return NOTHING
 
     def fetch(self, unread: Unread) -> Found:
+        """All is in memory."""
+        return Found({}, {}, 0)
+
+    def page(self, after: str) -> Found:
         """All is in memory."""
         return Found({}, {}, 0)
 

@@ -172,6 +172,7 @@ class BackupNode:
         self._checkpointer.stands_at(lsn)
 
     async def _tick(self) -> None:
+        await self._disk.warm(self.ledger.state)
         while True:
             await asyncio.sleep(_CHECKPOINT_TICK_S)
             await self._checkpointer.tick(self._core.commit_lsn)

@@ -20,6 +20,9 @@ Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
 
+_PAUSE_S = 0.002
+
+
 class Disk:
     """Every call raises DiskFault when the disk failed; the node must stop then."""
 
@@ -80,6 +83,16 @@ class Disk:
         for one in unread:
             while one and not state.take(await self._run(self._lookups, state.fetch, one)):
                 pass
+
+    async def warm(self, state: State) -> None:
+        """Have as many accounts in memory as there is room for, a few at a time, before anybody asks for them."""
+        if not state.on_disk:
+            return
+        after = ""
+        while (found := await self._run(self._lookups, state.page, after)).accounts:
+            if state.take(found):
+                after = max(found.accounts)
+            await asyncio.sleep(_PAUSE_S)
 
     def close(self) -> None:
         """Wait for what is under way, then close the journal."""

@@ -138,6 +138,7 @@ class PrimaryNode:
         self._spawn(self._service.run())
         self._spawn(self._tick())
         self._spawn(self._keep_house())
+        self._spawn(self._disk.warm(self.ledger.state))
         self._lead.start()
         failover = FailoverManager(
             self._ports.partner,

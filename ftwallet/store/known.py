@@ -7,7 +7,9 @@ added again from the journal.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -18,9 +20,11 @@ from xxhash import xxh3_64_intdigest
 
 from ftwallet import platform
 from ftwallet.journal.damage import disk_errors
+from ftwallet.store.table import PAUSE_S
 
 _FIRST_KEYS: Final = 1_000_000
 _GROWTH: Final = 4
+_SLICE: Final = 2_000
 _FALSE_POSITIVES: Final = 0.0005
 
 
@@ -45,17 +49,21 @@ class Known:
 
     def add(self, keys: Iterable[bytes]) -> None:
         """Add keys; one that is added again takes room again."""
-        for key in keys:
-            if self._counts[-1] >= self._first_keys * _GROWTH ** (len(self._counts) - 1):
-                self._grow()
-            self._filters[-1].add(key)
-            self._counts[-1] += 1
+        drawn = iter(keys)
+        while some := list(islice(drawn, min(_SLICE, self._room() or self._grow()))):
+            self._filters[-1].update(some)
+            self._counts[-1] += len(some)
+            time.sleep(PAUSE_S)
 
-    def _grow(self) -> None:
+    def _room(self) -> int:
+        return int(self._first_keys * _GROWTH ** (len(self._counts) - 1)) - self._counts[-1]
+
+    def _grow(self) -> int:
         self._filters.append(
             Bloom(self._first_keys * _GROWTH ** len(self._filters), _FALSE_POSITIVES, xxh3_64_intdigest)
         )
         self._counts.append(0)
+        return self._room()
 
     def save(self, path: Path, lsn: int) -> None:
         """Write it durably, as of the table at `lsn`. Raises DiskFault."""

@@ -33,6 +33,7 @@ Value = TypeVar("Value", int, bytes)
 
 FORMAT_VERSION: Final = 1
 
+_PAGE: Final = 1_000
 _WITHDRAW: Final = int(Kind.WITHDRAW)
 
 
@@ -52,6 +53,8 @@ class _Prepared(NamedTuple):
 
 class StoreState:
     """A State. All of it runs where the ledger does, but `fetch`, `write` and loading, which read or write the disk."""
+
+    on_disk = True
 
     def __init__(self, table: Table, known: Known, standing: Standing | None, cached_accounts: int) -> None:
         self.standing = standing
@@ -155,6 +158,13 @@ class StoreState:
         generation = self._generation
         return Found(self.table.accounts(unread.accounts), self.table.transactions(unread.transactions), generation)
 
+    def page(self, after: str) -> Found:
+        """Read some accounts after this one, for any thread; none when enough are in memory. Raises DiskFault."""
+        generation = self._generation
+        if len(self._clean) >= self._cached_accounts:
+            return Found({}, {}, generation)
+        return Found(dict(islice(self.table.all_accounts(after + "\0"), _PAGE)), {}, generation)
+
     def take(self, found: Found) -> bool:
         """Bring in what was read; returns False when the table was written meanwhile: it has to be read anew."""
         if found.generation != self._generation:
@@ -162,7 +172,7 @@ class StoreState:
         for account_id, balance in found.accounts.items():
             if balance is None:
                 self._absent.add(account_key(account_id))
-            else:
+            elif account_id != WORLD:  # that is always at hand
                 self._clean[account_id] = balance
         for transaction_id, packed in found.transactions.items():
             if packed is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -36,6 +37,8 @@ _TRANSACTION: Final = b"t"
 _DESCRIPTION: Final = b"d"
 _UNFINISHED: Final = b"u"
 _SLICE: Final = 500  # keys written in one go, under Python's lock: about half a millisecond
+PAUSE_S: Final = 0.0001
+"""Seconds between two slices of long work: time for the event loop to take Python's lock, when it waits for it."""
 _CACHE_BYTES: Final = 64 * 1024 * 1024
 _BUFFER_BYTES: Final = 16 * 1024**3  # a limit, not a reservation: more than one write ever holds
 _FILTER_BITS: Final = 10
@@ -78,9 +81,9 @@ class Table:
         asked = list(ids)
         return dict(zip(asked, self._many([transaction_key(one) for one in asked]), strict=True))
 
-    def all_accounts(self) -> Iterator[tuple[str, int]]:
-        """Every account as it is at this call."""
-        found = self._all(_ACCOUNT)
+    def all_accounts(self, since: str = "") -> Iterator[tuple[str, int]]:
+        """Every account as it is at this call, from the id `since` on."""
+        found = self._all(_ACCOUNT, since.encode())
         return ((key.decode(), int.from_bytes(value, "little", signed=True)) for key, value in found)
 
     def all_transactions(self) -> Iterator[tuple[str, bytes]]:
@@ -143,9 +146,9 @@ class Table:
         with self._faults():
             return list(self._db.get(cast("Any", keys)) or ())
 
-    def _all(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _all(self, prefix: bytes, since: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         with self._faults():
-            items = self._db.items(from_key=prefix)  # sees what is there now
+            items = self._db.items(from_key=prefix + since)  # sees what is there now
         return self._drawn(prefix, items)
 
     def _drawn(self, prefix: bytes, items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, bytes]]:
@@ -163,6 +166,7 @@ class Table:
                 for key, value in part:
                     batch.put(key, value)
                 self._db.write(batch, self._write_options)
+                time.sleep(PAUSE_S)
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:

@@ -137,7 +137,9 @@ def test_every_call_draws_an_id_of_its_own(server: ScriptedServer, wallet: Walle
 
 
 @pytest.mark.parametrize(
-    "asked", ["1", email.utils.format_datetime(datetime.fromtimestamp(time.time() + 3600, UTC), usegmt=True)]
+    "asked",
+    ["1", email.utils.format_datetime(datetime.fromtimestamp(time.time() + 3600, UTC), usegmt=True)],
+    ids=["seconds", "date"],  # a date would be another one in each of pytest's workers
 )
 def test_retry_after_is_honoured_or_the_call_ends_at_once(server: ScriptedServer, asked: str) -> None:
     server.script = [problem(503, "no primary", Retry_After=asked), DEPOSITED]

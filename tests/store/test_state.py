@@ -191,6 +191,20 @@ def test_balances_in_memory_are_bounded(disk: Disk) -> None:
     assert [disk.ledger.balance(f"account{number}") for number in range(50)] == [5] * 50
 
 
+async def test_accounts_are_in_memory_soon_after_a_start_and_never_older_than_the_table(disk: Disk) -> None:
+    written(disk, *(deposit(f"t{number}", f"account{number}") for number in range(9)))
+    disk.begin()
+    early = disk.state.page("")
+    written(disk, deposit("later", "account3"))
+    assert not disk.state.take(early)
+    found = disk.state.page("")
+    assert disk.state.take(found)
+    assert found.accounts == {"@world": -50} | {f"account{number}": 10 if number == 3 else 5 for number in range(9)}
+    assert disk.state.page(max(found.accounts)).accounts == {}
+    disk.state.fetch = None  # type: ignore[method-assign, assignment]
+    assert [disk.ledger.balance(f"account{number}") for number in range(9)] == [5, 5, 5, 10, 5, 5, 5, 5, 5]
+
+
 def test_a_write_that_breaks_off_leaves_nothing_that_counts(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     written(disk, deposit("t1"))
     disk.apply([deposit("t2")], prepared=False, new=True)
