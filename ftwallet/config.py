@@ -142,26 +142,27 @@ class Config(BaseModel):
     )
     state: Literal["disk", "memory"] = Field(
         default="disk",
-        description="Where a node keeps balances and past transaction ids: on disk with what is in use in memory, so "
-        "that memory and the time of a start do not grow with them, or all in memory.",
+        description="Where a node keeps balances and past transactions: on disk, with what is in use in memory, so "
+        "that neither memory nor the time of a start grows with them; or all of it in memory.",
     )
     cached_accounts: int = Field(
         default=1_000_000,
         ge=1_000,
         le=1_000_000_000,
-        description='Balances that a node with state = "disk" keeps in memory; about 200 bytes each.',
+        description='Most balances that a node with state = "disk" keeps in memory; about 200 bytes each.',
     )
     checkpoint_records: int = Field(
         default=100_000,
         ge=1,
         le=1_000_000_000,
-        description="Journal records between two checkpoints of the state.",
+        description="Journal records between two checkpoints of the state, or two writes of it to the store.",
     )
     readable_records: int = Field(
         default=200_000,
         ge=0,
         le=1_000_000_000,
-        description="Records in the log up to which an orderly stop writes the readable files, too.",
+        description="Most journal records with which an orderly stop also writes the readable files; with more, "
+        "`export` does.",
     )
     state_sync_records: int = Field(
         default=200_000,
