@@ -147,7 +147,7 @@ class Stage:
     async def _try(self, call: Call) -> None:
         name = call.transaction_id
         try:
-            answer, node, epoch = await asyncio.wait_for(self.clients._send(call), TIMEOUT_S)
+            answer, node, epoch = await asyncio.wait_for(self.clients.send(call), TIMEOUT_S)
         except Unavailable as refusal:
             doubt = "in doubt" if refusal.in_doubt else "surely not begun"
             self._say(f"{name}: 503, {doubt}: {refusal.sentence}")

@@ -330,6 +330,15 @@ def execute_twice() -> Patch:
     return together(no_dedup(), method(Ledger, "apply", replace))
 
 
+def decide_each_alone() -> Patch:
+    def decide(self: Any, movements: Any) -> Any:
+        moves = {Kind.DEPOSIT: self._deposit, Kind.WITHDRAW: self._withdraw}
+        accounts = self.state.accounts
+        return True, [moves[Kind(one.kind)](accounts, one.account_id, one.amount) for one in movements]
+
+    return mock.patch.object(Ledger, "_decide", decide)
+
+
 def answer_before_execution() -> Patch:
     """On its own disk is enough: executed and answered before the protocol says so."""
 
@@ -567,7 +576,7 @@ BREAKS = (
         protocol.gaps_are_taken,
         moment=scenario("N1_link_between_the_nodes_is_cut"),
     ),
-    Break("no-copy", "what is cut is not copied first", instead(quarantine, "keep", lambda *_: quarantine), hint=1),
+    Break("no-copy", "what is cut is not copied first", instead(quarantine, "keep", lambda *_: quarantine), hint=6),
     Break(
         "old-copies",
         "an old copy of a directory is taken for the node",
@@ -636,7 +645,7 @@ BREAKS = (
         "a primary in sync alone rolls back at its start",
         roll_back_alone_at_start,
         ("kill", "both"),
-        hint=1,
+        hint=7,
     ),
     Break(
         "forward-unacked",
@@ -670,6 +679,7 @@ BREAKS = (
     ),
     # Requests
     Break("no-dedup", "a retry is taken for a new transaction", no_dedup),
+    Break("group-apart", "each movement of a group is decided alone", decide_each_alone),
     Break("twice", "an id is executed twice", execute_twice),
     Break("answer-early", "a transaction is executed and answered when its own disk has it", answer_before_execution),
     # What is synced

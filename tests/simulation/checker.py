@@ -46,12 +46,29 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
             world.fail(f"durable: {call.transaction_id} was answered and is not on node {name}")
         elif (found.lsn, found.code, found.new_balance) != (told.lsn, told.code, told.new_balance):
             world.fail(f"one answer: {call.transaction_id} was told {told}, and node {name} has {found}")
+    check_groups(world, name, ledger, history)
     for transaction_id in _not_on_record(world, ledger):
         world.fail(f"rolled back: {transaction_id} was cut from a log, and node {name} knows nothing of it")
     if lost := [raw for raw in world.cut_frames[name] if not world.nodes[name].disk.keeps_copy(raw)]:
         world.fail(f"copy: node {name} has cut {len(lost)} blocks that are not in its quarantine any more")
     check_log(world, name, node, history)
     check_checkpoints(world, name, node)
+
+
+def check_groups(world: World, name: str, ledger: Ledger, history: History) -> None:
+    """Each stands in the log whole and in one piece, all done or all refused, or not at all."""
+    for group in history.groups:
+        found = [ledger.find(call.transaction_id) for call in group.calls]
+        settled = [one for one in found if one is not None and one.status is Status.COMMITTED]
+        if not settled:
+            continue
+        ids = ", ".join(call.transaction_id for call in group.calls)
+        if len(settled) < len(found):
+            world.fail(f"all or nothing: node {name} has a part of the batch {ids}")
+        if len({one.success for one in settled}) > 1:
+            world.fail(f"all or nothing: node {name} has done a part of the batch {ids}")
+        if [one.lsn for one in settled] != list(range(settled[0].lsn, settled[0].lsn + len(settled))):
+            world.fail(f"all or nothing: the batch {ids} is not in one piece on node {name}")
 
 
 def all_cut_is_on_record(world: World) -> bool:

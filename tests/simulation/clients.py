@@ -1,22 +1,29 @@
-"""Clients of the simulated world: deposits, withdrawals and reads, and what each was told. A retry keeps its id."""
+"""Clients of the simulated world: deposits, withdrawals, batches and reads, and what each was told.
+
+A retry keeps its ids, and a batch that is all or nothing is sent again as it was.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from ftwallet.ledger.operations import Kind
-from ftwallet.ledger.outcomes import OutcomeCode, Transaction
-from ftwallet.wallet import Unavailable
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable, Wallet
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimNode, World
 
 TIMEOUT_S = 6.0
+
+Ask = Callable[[Wallet], Awaitable[list[Answer]]]
+"""Sends calls to a wallet; the answers are in their order."""
 
 
 @dataclass
@@ -33,6 +40,11 @@ class Call:
     doubtful: bool = False  # some try ended without saying that nothing had begun
     given_up: bool = False
     in_flight: int = 0
+    group: Group | None = None
+
+    @property
+    def movement(self) -> Movement:
+        return self.kind, self.account, self.amount, self.transaction_id
 
     @property
     def refused(self) -> bool:
@@ -41,10 +53,22 @@ class Call:
 
 
 @dataclass
+class Group:
+    """Calls of a batch that is all or nothing; none of them is ever asked alone before they are answered."""
+
+    calls: list[Call]
+
+    @property
+    def answered(self) -> bool:
+        return self.calls[0].answer is not None
+
+
+@dataclass
 class History:
     """What all clients asked and were told, and what reads must not miss."""
 
     calls: dict[str, Call] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
     answered_lsn: int = 0  # the newest write that anybody was told of
     balances: list[tuple[str, int, int | None]] = field(default_factory=list)  # read: account, lsn, balance
     leaders: dict[int, str] = field(default_factory=dict)  # who has answered in each epoch
@@ -68,6 +92,35 @@ class Clients:
             random = Random(f"{self.world.seed} client {number}")
             self.running += 1
             self.world.loop.create_task(self._live(number, random, pace_s), context=self.process.context.copy())
+        self.running += 1
+        random = Random(f"{self.world.seed} batches")
+        self.world.loop.create_task(self._send_batches(random, pace_s * 4), context=self.process.context.copy())
+
+    async def _send_batches(self, random: Random, pace_s: float) -> None:
+        while not self.stopping:
+            await asyncio.sleep(random.expovariate(1 / pace_s))
+            calls = [self._random_call(random, f"b{self._sent}") for _ in range(random.randrange(1, 9))]
+            all_or_nothing = random.random() < 0.5
+            if all_or_nothing:
+                self.group(calls)
+            elif random.random() < 0.3:  # overlapping with what was asked before
+                calls += [call for call in self.history.calls.values() if call.group is None][-3:]
+            await self.ask_batch(calls, all_or_nothing=all_or_nothing, gives_up=random.random() < 0.2)
+            if random.random() < 0.1 and self.history.groups:
+                await self.ask_batch(random.choice(self.history.groups).calls, all_or_nothing=True)
+        self.running -= 1
+
+    def _random_call(self, random: Random, transaction_id: str) -> Call:
+        kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
+        return self.begin_call(transaction_id, kind, f"account-{random.randrange(3)}", random.randrange(1, 100))
+
+    def group(self, calls: list[Call]) -> Group:
+        """These are only asked together."""
+        group = Group(calls)
+        for call in calls:
+            call.group = group
+        self.history.groups.append(group)
+        return group
 
     async def _live(self, number: int, random: Random, pace_s: float) -> None:
         while not self.stopping:
@@ -79,9 +132,12 @@ class Clients:
                 kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
                 call = self.begin_call(f"c{number}-{self._sent}", kind, account, random.randrange(1, 100))
                 await self.ask_again(call, gives_up=random.random() < 0.2)
-            if random.random() < 0.05 and self.history.calls:
-                await self.ask_again(random.choice(list(self.history.calls.values())))
+            if random.random() < 0.05 and (asked := self._may_be_asked_alone()):
+                await self.ask_again(random.choice(asked))
         self.running -= 1
+
+    def _may_be_asked_alone(self) -> list[Call]:
+        return [call for call in self.history.calls.values() if call.group is None or call.group.answered]
 
     def crowd(self, count: int, random: Random) -> None:
         """So many at once, more than a primary lets wait."""
@@ -114,30 +170,55 @@ class Clients:
 
     async def ask_again(self, call: Call, *, gives_up: bool = False) -> None:
         """Until it is answered; who gives up does so after the first try that failed."""
-        call.given_up, call.in_flight = False, call.in_flight + 1
-        while not await self._try(call):
+        await self._until_answered([call], _asking(call), gives_up=gives_up)
+
+    async def ask_batch(self, calls: Sequence[Call], *, all_or_nothing: bool, gives_up: bool = False) -> None:
+        """The same for a batch, in two slices as its body might be read."""
+
+        async def ask(wallet: Wallet) -> list[Answer]:
+            movements = [call.movement for call in calls]
+            slices = iter([movements[:3], movements[3:]])
+            answer = await wallet.submit_batch(slices, len(calls), all_or_nothing=all_or_nothing)
+            answers = _answers(calls, answer)
+            if all_or_nothing and len({one.transaction.success for one in answers}) > 1:
+                self.world.fail(f"all or nothing: a part of the batch from {calls[0].transaction_id} on is done")
+            return answers
+
+        await self._until_answered(calls, ask, gives_up=gives_up)
+
+    async def _until_answered(self, calls: Sequence[Call], ask: Ask, *, gives_up: bool) -> None:
+        for call in calls:
+            call.given_up, call.in_flight = False, call.in_flight + 1
+        while not await self._try(calls, ask):
             if gives_up:
-                call.given_up = True
+                for call in calls:
+                    call.given_up = call.answer is None
                 break
             await asyncio.sleep(0.05)
-        call.in_flight -= 1
+        for call in calls:
+            call.in_flight -= 1
 
-    async def _try(self, call: Call) -> bool:
-        call.tries += 1
+    async def _try(self, calls: Sequence[Call], ask: Ask) -> bool:
+        for call in calls:
+            call.tries += 1
         try:
-            answer, node, epoch = await asyncio.wait_for(self._send(call), TIMEOUT_S)
-        except Unavailable as unavailable:
-            call.doubtful |= unavailable.in_doubt
+            answers, node, epoch = await asyncio.wait_for(self._send(ask), TIMEOUT_S)
+        except (Unavailable, ConnectionResetError, TimeoutError) as error:
+            for call in calls:
+                call.doubtful |= not isinstance(error, Unavailable) or error.in_doubt
             return False
-        except (ConnectionResetError, TimeoutError):
-            call.doubtful = True
-            return False
-        self._told(call, answer.transaction, node, epoch)
-        if answer.differs is not None:
-            self.world.fail(f"one answer: {call.transaction_id} is said to differ in {answer.differs}")
+        for call, answer in zip(calls, answers, strict=True):
+            self._told(call, answer.transaction, node, epoch)
+            if answer.differs is not None:
+                self.world.fail(f"one answer: {call.transaction_id} is said to differ in {answer.differs}")
         return True
 
-    async def _send(self, call: Call) -> Any:
+    async def send(self, call: Call) -> tuple[Answer, str, int]:
+        """Ask once; returns who answered, and the epoch."""
+        answers, node, epoch = await self._send(_asking(call))
+        return answers[0], node, epoch
+
+    async def _send(self, ask: Ask) -> Any:
         node = await self._connected()
         wallet = node.wallet
         if wallet is None:
@@ -147,11 +228,13 @@ class Clients:
 
         async def serve() -> None:
             try:
-                answer = await wallet.submit(call.kind, call.account, call.amount, call.transaction_id)
+                answers = await ask(wallet)
             except Unavailable as error:
                 self._reply(node, answered, error=error)
+            except BatchMismatch as error:
+                self.world.fail(f"one answer: {error.transaction_id} is said to be of another batch")
             else:
-                self._reply(node, answered, value=(answer, node.name, wallet.epoch))
+                self._reply(node, answered, value=(answers, node.name, wallet.epoch))
 
         assert node.process is not None
         self.world.loop.create_task(serve(), context=node.process.context.copy())
@@ -167,7 +250,8 @@ class Clients:
                 answered.set_result(value)
 
         if value is not None:  # the kernel sends it, whatever becomes of the process
-            self._check_durable(value[0].transaction, value[1])
+            for answer in value[0]:
+                self._check_durable(answer.transaction, value[1])
         if answered in node.requests:
             node.requests.remove(answered)
         self.world.network.later(self.world.network.delay(node.name, "client"), arrive)
@@ -264,3 +348,23 @@ class Clients:
             self.world.fail(f"one answer: {call.transaction_id} was told {before} and now {told}")
         call.answer = told
         self.history.answered_lsn = max(self.history.answered_lsn, told.lsn)
+
+
+def _asking(call: Call) -> Ask:
+    async def ask(wallet: Wallet) -> list[Answer]:
+        return [await wallet.submit(call.kind, call.account, call.amount, call.transaction_id)]
+
+    return ask
+
+
+def _answers(calls: Sequence[Call], batch: BatchAnswer) -> list[Answer]:
+    """Of each call, what was done now as well as what had been asked before."""
+    answers = []
+    for call, result, lsn in zip(calls, batch.results, batch.lsns, strict=True):
+        if isinstance(result, Answer):
+            answers.append(result)
+            continue
+        done = (result.code, result.new_balance, lsn, batch.epoch, 0, Status.COMMITTED, result.limit)
+        transaction = Transaction(call.transaction_id, call.kind, call.account, call.amount, *done)
+        answers.append(Answer(transaction, replayed=False, mode=batch.mode))
+    return answers

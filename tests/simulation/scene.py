@@ -89,6 +89,19 @@ class Scene:
             self.run_until(lambda: call.answer is not None, f"{call.transaction_id} is answered")
         return call
 
+    def batch(self, *movements: tuple[Kind, str, int], all_or_nothing: bool = True, wait: bool = True) -> list[Call]:
+        """Send a batch until it is answered."""
+        self._number += 1
+        calls = [
+            self.clients.begin_call(f"t{self._number}-{place}", *movement) for place, movement in enumerate(movements)
+        ]
+        if all_or_nothing:
+            self.clients.group(calls)
+        self._of_the_client(self.clients.ask_batch(calls, all_or_nothing=all_or_nothing))
+        if wait:
+            self.run_until(lambda: all(call.answer is not None for call in calls), "the batch is answered")
+        return calls
+
     def read(self, account: str) -> None:
         """Begin a read; the checker holds it against all that was answered before."""
         self._of_the_client(self.clients.read(account))
@@ -98,11 +111,14 @@ class Scene:
 
     # ---- Faults
 
-    def kill(self, who: str, *, at: str = "", power: bool = False, loss: Loss = Loss.ANY) -> None:
-        """Now, or `at` a stage of the next new transaction; with `power` also `loss` of what was not synced."""
+    def kill(self, who: str, *, at: str = "", after: int = 1, power: bool = False, loss: Loss = Loss.ANY) -> None:
+        """Now, or `at` a stage of a new transaction; with `power` also `loss` of what was not synced.
+
+        `after`: of the next, or the one after so many.
+        """
         self.faults += 1
         if at:
-            self.world.arm(self.node(who), at)
+            self.world.arm(self.node(who), at, after)
         else:
             self.world.kill(self.node(who), power=power, loss=loss)
         self._hold()

@@ -19,6 +19,7 @@ INVARIANTS = {
     "unsynced-append": "durable",
     "no-dedup": "one answer",
     "twice": "one answer",
+    "group-apart": "all or nothing",
     "late-history": "log",
     "no-copy": "copy",
     "old-copies": "durable",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
+from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.outcomes import OutcomeCode
 from tests.simulation.clients import Call
 from tests.simulation.scene import Scene, scene
 
@@ -40,6 +42,65 @@ def test_C1_C2_C3_C4_primary_dies_at_each_stage(stage: str, policy: str) -> None
         assert call.answer.new_balance == 150
         world.until_paired()
         assert (world.world.register.primary != was) == (policy == "promote")
+        world.heal()
+
+
+BATCH = [(Kind.DEPOSIT, "ann", 5), (Kind.WITHDRAW, "ann", 20), (Kind.DEPOSIT, "bob", 7)] * 4
+
+
+@pytest.mark.parametrize("all_or_nothing", [False, True])
+@pytest.mark.parametrize("policy", ["promote", "restart"])
+@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+def test_C1_C2_C3_C4_primary_dies_at_each_stage_in_the_middle_of_a_batch(
+    stage: str, policy: str, all_or_nothing: bool
+) -> None:
+    with scene(on_primary_death=policy) as world:
+        begin(world)
+        world.kill("primary", at=stage, after=8)
+        calls = world.batch(*BATCH, all_or_nothing=all_or_nothing)
+        assert all(call.tries > 1 for call in calls) or stage == "replied"
+        assert [call.answer.new_balance for call in calls if call.answer] == BALANCES
+        world.heal()
+
+
+BALANCES = [balance for times in range(1, 5) for balance in (120 - 15 * times, 100 - 15 * times, 7 * times)]
+
+
+@pytest.mark.parametrize("all_or_nothing", [False, True])
+@pytest.mark.parametrize("stage", BACKUP_STAGES)
+def test_C5_backup_dies_at_each_stage_in_the_middle_of_a_batch(stage: str, all_or_nothing: bool) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("backup", at=stage, after=8)
+        calls = world.batch(*BATCH, all_or_nothing=all_or_nothing)
+        assert [call.answer.new_balance for call in calls if call.answer] == BALANCES
+        world.until_paired()
+        world.heal()
+
+
+@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+def test_C1_C2_C3_C4_a_group_that_is_refused_stays_refused_when_the_primary_dies(stage: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("primary", at=stage, after=2)
+        calls = world.batch((Kind.DEPOSIT, "ann", 5), (Kind.WITHDRAW, "ann", 106), (Kind.DEPOSIT, "bob", 7))
+        codes = [OutcomeCode(call.answer.code).name for call in calls if call.answer]
+        assert codes == ["GROUP_REFUSED", "INSUFFICIENT_BALANCE", "GROUP_REFUSED"]
+        world.heal()
+
+
+@pytest.mark.parametrize("backup_stage", BACKUP_STAGES)
+@pytest.mark.parametrize("primary_stage", PRIMARY_STAGES)
+def test_C6_both_die_in_the_middle_of_a_group(primary_stage: str, backup_stage: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("primary", at=primary_stage, after=5)
+        world.kill("backup", at=backup_stage, after=5)
+        calls = world.batch(*BATCH, wait=False)
+        world.run_until(lambda: not all(node.alive for node in world.world.nodes.values()), "one has died")
+        for who in ("a", "b"):
+            world.kill(who, power=True)
+        world.run_until(lambda: all(call.answer is not None for call in calls), "the answer")
         world.heal()
 
 

@@ -316,11 +316,11 @@ class World:
             node.paused_at = None
             self.network.later(0.0, node.process.go_on)
 
-    def arm(self, node: SimNode, stage: str) -> None:
+    def arm(self, node: SimNode, stage: str, after: int = 1) -> None:
         if node.injector is not None and node.node is not None:
             self.say(node.name, f"is armed at {stage}")
             node.armed_stage = stage
-            node.injector.arm(Stage(stage))
+            node.injector.arm(Stage(stage), after)
 
     # ---- Playing
 
