@@ -100,20 +100,20 @@ class Batches:
     async def _draw(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
         for movements in _cut(slices, self._line.slice_size):
             await self._bring_in([transaction_id for _, _, _, transaction_id in movements])
+            if asked.batch.future.done():  # out of time, and told so: nothing more of it may begin
+                return
+            self._require_ready(begun=bool(asked.batch.slices))
             one = Slice(asked.batch, all_or_nothing=False)
             self._claim(asked, one, movements)
             if one.operations:
                 self._enqueue(asked, one)
             await asyncio.sleep(0)
-            if asked.batch.future.done():
-                return
-            self._require_ready(begun=bool(asked.batch.slices))
 
     async def _draw_group(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
         whole = Slice(asked.batch, all_or_nothing=True)
         async with self._one_group_at_a_time:
             await self._claim_group(asked, whole, slices)
-        if asked.batch.future.done():  # out of time, and told so
+        if asked.batch.future.done():
             self._underway.withdraw(whole, "The batch that this transaction was in was not begun")
         elif whole.operations:
             self._enqueue(asked, whole)

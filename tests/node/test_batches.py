@@ -26,10 +26,6 @@ TIMEOUT_S = 5.0
 OK = OutcomeCode.OK
 
 
-async def nothing_to_read(transaction_ids: Sequence[str]) -> None:
-    """All is in memory."""
-
-
 class Pipeline:
     """A line, and blocks that are executed when a test says so."""
 
@@ -40,17 +36,22 @@ class Pipeline:
         self.ready = True
         self.max_queue = max_queue
         self.blocks: list[int] = []
+        self.disk = asyncio.Event()  # cleared, it stalls
+        self.disk.set()
         self.batches = Batches(
             self.ledger,
             self.underway,
             self.line,
             Injector(Path("nowhere")),
             standing=lambda: Standing(self.ready, 3, "paired"),
-            bring_in=nothing_to_read,
+            bring_in=self._read,
             refuse=self._refuse,
             now_us=lambda: 7,
             wake=lambda: None,
         )
+
+    async def _read(self, transaction_ids: Sequence[str]) -> None:
+        await self.disk.wait()
 
     def _refuse(self, operations: int) -> None:
         if len(self.line) and len(self.line) + operations > self.max_queue:
@@ -348,6 +349,23 @@ async def test_a_batch_out_of_time_is_told_whole(placed: bool) -> None:
     assert not pipeline.line
     assert codes(await pipeline.done(*movements)) == [OK] * 12
     assert pipeline.ledger.balance("a") == 12
+
+
+@pytest.mark.parametrize("all_or_nothing", [False, True])
+async def test_a_batch_that_the_disk_held_up_for_too_long_is_not_begun_after_it_was_told(all_or_nothing: bool) -> None:
+    pipeline = Pipeline(max_batch=8)
+    pipeline.disk.clear()
+    task = pipeline.submit(*many(12), all_or_nothing=all_or_nothing)
+    await asyncio.sleep(0)
+    pipeline.underway.expire(time.monotonic() + TIMEOUT_S)
+    pipeline.disk.set()
+    await pipeline.play()
+    with pytest.raises(Unavailable) as out_of_time:
+        await task
+    assert not out_of_time.value.in_doubt
+    assert pipeline.ledger.applied_lsn == 0
+    assert not len(pipeline.underway)
+    assert not pipeline.line
 
 
 async def test_the_end_of_the_node_fails_a_batch_in_doubt() -> None:
