@@ -43,9 +43,13 @@ Usable = Callable[[CheckpointMeta], bool]
 
 
 class Base(Protocol):
-    """One node's. All raise DiskFault. A replay writes down where it is every `replayed_at_most` records."""
+    """One node's. All raise DiskFault. A replay writes down where it is every `replayed_at_most` records.
+
+    `called`: what holds the state, in a sentence.
+    """
 
     replayed_at_most: int
+    called: str
 
     def open(self, journal: Journal) -> Ledger:
         """The ledger that the disk has of this log; a new one when that has all of it. Raises Corruption."""
@@ -73,6 +77,7 @@ class FileBase:
     """The ledger in memory, and in checkpoints."""
 
     replayed_at_most = 2**63  # all is in memory anyway
+    called = "checkpoint"
 
     def __init__(self, node_dir: Path) -> None:
         self._checkpoints = node_dir / "checkpoints"
@@ -108,6 +113,7 @@ class StoreBase:
     """The ledger in a table, with `cached_accounts` in memory beside what is new."""
 
     replayed_at_most = _SAVE_KNOWN_EVERY
+    called = "store"
 
     def __init__(self, node_dir: Path, cached_accounts: int) -> None:
         self._checkpoints = node_dir / "checkpoints"

@@ -85,7 +85,7 @@ class Checkpointer:
             self._waiting = None
         if written:
             waiting.snapshot.written()
-            self._log.info(f"Checkpoint written at lsn {waiting.meta.lsn}")
+            self._log.info(f"{self._base.called.capitalize()} written at lsn {waiting.meta.lsn}")
 
     def _write(self, waiting: _Waiting) -> bool:
         if not self._disk.journal.holds(waiting.meta.lsn, waiting.meta.chain):  # the log was cut since the copy

@@ -65,7 +65,7 @@ def open_storage(
         raise
     seconds = time.monotonic() - began
     log.info(
-        f"Recovered to lsn {ledger.applied_lsn} in {seconds:.2f} s: checkpoint at lsn {checkpoint_lsn}, "
+        f"Recovered to lsn {ledger.applied_lsn} in {seconds:.2f} s: {base.called} at lsn {checkpoint_lsn}, "
         f"{ledger.applied_lsn - checkpoint_lsn} records replayed, {tail.count} PENDING"
     )
     return Storage(identity, journal, ledger, tail, checkpoint_lsn, base)

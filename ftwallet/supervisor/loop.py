@@ -506,7 +506,7 @@ class Supervisor:
         resumed = self.service.observe(self.ready, now, silent_s)
         if resumed is not None:
             gap_ms = round(resumed.gap_s * 1000, 1)
-            words = "after the start" if resumed.first else f"again, after {gap_ms:.0f} ms without a primary"
+            words = "after the start" if resumed.first else f"again, after {gap_ms:,.0f} ms without a primary"
             self.events.record("serving", f"Clients are served {words}", self.register.primary, gap_ms=gap_ms)
             if self._unserved is not None:
                 self._served_after(self._unserved, gap_ms)

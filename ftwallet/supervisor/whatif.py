@@ -61,7 +61,7 @@ def _foretold(supervisor: Supervisor, slot: Slot) -> Foretold:
         heir = supervisor.slots[partner(slot.node)]
         return Foretold(heir.node, None, verdict, _promoted(supervisor, slot, heir))
     sentences = [f"node {partner(slot.node)} would not be promoted: {why_not}", *_afterwards(supervisor, slot, verdict)]
-    return Foretold("", why_not, verdict, [*sentences, _meanwhile(supervisor, slot, verdict)])
+    return Foretold("", why_not, verdict, [*sentences, *_meanwhile(supervisor, slot, verdict)])
 
 
 def _promoted(supervisor: Supervisor, slot: Slot, heir: Slot) -> list[str]:
@@ -77,15 +77,29 @@ def _promoted(supervisor: Supervisor, slot: Slot, heir: Slot) -> list[str]:
     ]
 
 
-def _meanwhile(supervisor: Supervisor, slot: Slot, verdict: Verdict) -> str:
+def _meanwhile(supervisor: Supervisor, slot: Slot, verdict: Verdict) -> list[str]:
     if isinstance(verdict, Restart):
-        return "until it serves again requests wait, and when that takes more than 1 s they are answered 503"
+        return [
+            _serves_again(supervisor, slot),
+            "until then requests wait, and when that takes more than 1 s they are answered 503",
+        ]
     if supervisor.config.on_primary_death != "promote":
-        return "nobody would serve: requests are answered 503 until somebody acts"
+        return ["nobody would serve: requests are answered 503 until somebody acts"]
     heir = partner(slot.node)
-    return (
+    return [
         f"requests are answered 503 until somebody acts, or until node {heir} runs and is in sync: a primary that was "
         "given up is then replaced by it"
+    ]
+
+
+def _serves_again(supervisor: Supervisor, slot: Slot) -> str:
+    other = partner(slot.node)
+    if other not in supervisor.register.in_sync:
+        return "it would serve as soon as it has started, for it alone is in the in-sync set"
+    wait_s = supervisor.config.settle_timeout_s
+    return (
+        f"it would serve when node {other}, which is in the in-sync set, has told what it holds, or without it after "
+        f"{wait_s:g} s"
     )
 
 
@@ -101,6 +115,11 @@ def _without_backup(supervisor: Supervisor, slot: Slot) -> list[str]:
     if supervisor.promoting or supervisor.register.primary == slot.node:
         return ["who leads is just being decided"]
     primary = supervisor.primary.node
+    if supervisor.primary.paused:
+        hung_s = supervisor.config.hung_after_s
+        return [
+            f"node {primary} is paused and serves nobody: unless it is resumed within {hung_s:g} s, it is killed too"
+        ]
     if slot.node not in supervisor.register.in_sync:
         return [f"clients would not notice: node {primary} answers alone already"]
     if not supervisor.ready:

@@ -63,10 +63,10 @@ def _fall_behind(client: Client) -> None:
 
     def far_enough() -> bool:
         client.deposit()
-        written = re.findall(r"Checkpoint written at lsn (\d+)", pair.a.said())
+        written = re.findall(r"(?:Checkpoint|Store) written at lsn (\d+)", pair.a.said())
         return any(int(lsn) > status.durable_lsn + _RECORDS for lsn in written)
 
-    pair.until(far_enough, "the primary has written a checkpoint that is well past its backup")
+    pair.until(far_enough, "what the primary has written is well past its backup")
 
 
 def _until_it_has(pair: Pair, size: int) -> None:

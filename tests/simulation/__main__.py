@@ -34,7 +34,8 @@ def main() -> int:
     parser.add_argument("--no-shrink", action="store_true", help="tell a failing world as it is")
     told = parser.parse_args()
     seeds = [told.seed] if told.seed is not None else range(told.first, told.first + told.seeds)
-    print(f"seeds {seeds[0]} to {seeds[-1]}, commit {commit()}", flush=True)
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    print(f"{which}, commit {commit()}", flush=True)
     if told.seed is not None:
         return tell(runner.run(plan.make(told.seed)), shrink=not told.no_shrink, whole=True)
     coverage, failed, worlds, answered, began = Counter[str](), None, 0, 0, time.perf_counter()

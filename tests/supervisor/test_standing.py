@@ -6,6 +6,7 @@ import json
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ftwallet.config import Config
@@ -60,7 +61,12 @@ async def test_a_paused_backup_would_not_be_promoted_and_is_not(cluster: Cluster
     await supervisor.ask(lambda: supervisor.fleet.pause(supervisor.backup))
     foretold = await supervisor.ask(lambda: whatif.killed(supervisor, "primary"))
     assert (foretold["promoted"], foretold["why_not_promoted"]) == (None, "it is paused")
-    assert foretold["sentences"][1] == "node a would be restarted in place at once"
+    assert foretold["sentences"][1:] == [
+        "node a would be restarted in place at once",
+        "it would serve when node b, which is in the in-sync set, has told what it holds, or without it after "
+        f"{supervisor.config.settle_timeout_s:g} s",
+        "until then requests wait, and when that takes more than 1 s they are answered 503",
+    ]
     assert foretold["dead_node"] == {"verdict": "restart", "delay_s": 0.0, "reason": None}
     assert standing(cluster, "b")["reason"] == "it is paused"
     supervisor.fleet.signal(supervisor.primary, signal.SIGKILL, DeathNote.KILL)
@@ -68,6 +74,27 @@ async def test_a_paused_backup_would_not_be_promoted_and_is_not(cluster: Cluster
     assert supervisor.register.primary == "a"
     assert sentences(cluster, "not-promoted") == ["Node a is not replaced by its backup, node b: it is paused"]
     assert "Node b is not promotable: it is paused" in sentences(cluster, "not-promotable")
+
+
+async def test_a_backup_of_a_paused_primary_is_not_said_to_leave_one_that_serves(cluster: Cluster) -> None:
+    await cluster.whole()
+    supervisor = cluster.supervisor
+    await supervisor.ask(lambda: supervisor.fleet.pause(supervisor.primary))
+    foretold = await supervisor.ask(lambda: whatif.killed(supervisor, "backup"))
+    hung_s = supervisor.config.hung_after_s
+    assert foretold["sentences"][0] == (
+        f"node a is paused and serves nobody: unless it is resumed within {hung_s:g} s, it is killed too"
+    )
+
+
+async def test_a_primary_alone_in_the_set_would_wait_for_nobody(cluster: Cluster) -> None:
+    await cluster.whole()
+    supervisor = cluster.supervisor
+    in_sync = {"a": supervisor.register.in_sync["a"]}
+    supervisor.register = msgspec.structs.replace(supervisor.register, in_sync=in_sync)
+    foretold = whatif.killed(supervisor, "primary")
+    assert foretold["promoted"] is None
+    assert "it would serve as soon as it has started, for it alone is in the in-sync set" in foretold["sentences"]
 
 
 async def test_the_policy_restart_and_a_stop_are_foretold(cluster: Cluster) -> None:
