@@ -104,8 +104,10 @@ class BatchBody:
         """The movements, some at a time; `is_known` tells whether an id was used before."""
         size = _SLICE if isinstance(self._operations[0], _Typed) else _SLOW_SLICE
         for begin in range(0, self.count, size):
-            movements: list[Movement] = []
-            for index, one in enumerate(self._operations[begin : begin + size], begin):
+            some = self._operations[begin : begin + size]
+            movements = self._all_right(some, rules)
+            self.indices += range(begin, begin + len(movements))
+            for index, one in enumerate(some[len(movements) :], begin + len(movements)):
                 try:
                     movements.append(self._movement(one, rules))
                 except AmountRefused as refused:
@@ -116,6 +118,26 @@ class BatchBody:
                     self.indices.append(index)
             self.movements += movements
             yield movements
+
+    def _all_right(self, operations: Sequence[_Typed | msgspec.Raw], rules: Rules) -> list[Movement]:
+        """The movements up to the first that is not right in every respect: the usual case in one loop."""
+        movements: list[Movement] = []
+        exponent, limit = rules.exponent, rules.max_amount
+        if not self._printable:
+            return movements
+        try:
+            for one in operations:
+                if isinstance(one, msgspec.Raw):
+                    break
+                text, account_id = str(one.amount, "ascii"), one.account_id
+                if account_id[0] == "@":
+                    break
+                amount = parse_amount(text[1:-1] if text[0] == '"' else text, exponent, limit)
+                kind = _DEPOSIT if type(one) is _Deposit else _WITHDRAW
+                movements.append((kind, account_id, amount, one.transaction_id))
+        except (AmountError, UnicodeDecodeError):
+            pass
+        return movements
 
     def _again_without_limit(
         self,

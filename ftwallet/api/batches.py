@@ -72,9 +72,13 @@ class _Batch:
     async def reply(self) -> Reply:
         """The whole reply."""
         results = self._answer.results
-        replayed = sum(isinstance(one, Answer) for one in results)
+        answers = [one for one in results if isinstance(one, Answer)]
+        replayed = len(answers)
         where = self._where(all_replayed=replayed == len(results) > 0)
-        done = sum(_is_done(one) for one in results)
+        if answers:
+            done = sum(_is_done(one) for one in results)
+        else:
+            done = sum([one.code is _OK for one in results if not isinstance(one, Answer)])
         if self._body.all_or_nothing and done < len(results):
             return self._refused(where)
         name = b"exceptions" if self._body.compact else b"results"

@@ -48,8 +48,10 @@ def parse_amount(text: str, exponent: int, limit: int = MAX_STORED) -> int:
     """
     if len(text) <= _MAX_DIGITS and text.isascii() and text[:1] not in _UNUSUAL_BEGINNINGS:
         whole, _, fraction = text.partition(".")
-        if (whole + fraction).isdigit() and len(fraction) <= exponent and text[-1] != ".":
-            return _within(int(whole + fraction) * 10 ** (exponent - len(fraction)), exponent, limit)
+        digits = whole + fraction
+        if digits.isdigit() and len(fraction) <= exponent and text[-1] != ".":
+            minor = int(digits) * 10 ** (exponent - len(fraction))
+            return minor if minor <= limit else _within(minor, exponent, limit)
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise AmountError(AmountProblem.SYNTAX, "Amount must be a decimal number, written as in JSON")

@@ -7,7 +7,7 @@ read, `fetch` reads it in any thread, `take` brings it in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence, Set
 from typing import Final, NamedTuple, Protocol
 
 from ftwallet.ledger.chunks import (
@@ -107,6 +107,9 @@ class State(Protocol):
     def transaction(self, transaction_id: str) -> bytes | None:
         """A packed transaction that is not unread, None when there is none."""
 
+    def transactions_of(self, transaction_ids: Set[str]) -> dict[str, bytes]:
+        """The packed transactions that there are of these, none of which is unread."""
+
     def export_accounts(self) -> Iterator[tuple[str, int]]:
         """All accounts as they are at this call; the ledger may go on at once."""
 
@@ -162,6 +165,10 @@ class MemoryState:
     def transaction(self, transaction_id: str) -> bytes | None:
         """A packed transaction."""
         return self.transactions.get(transaction_id)
+
+    def transactions_of(self, transaction_ids: Set[str]) -> dict[str, bytes]:
+        """The packed transactions that there are of these."""
+        return {one: self.transactions[one] for one in self.transactions.keys() & transaction_ids}
 
     def export_accounts(self) -> Iterator[tuple[str, int]]:
         """All accounts, copied at this call, in the order in which they came to be."""

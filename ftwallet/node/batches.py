@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
@@ -25,6 +25,7 @@ from ftwallet.node.line import Line
 from ftwallet.node.underway import Batch, Slice, Underway
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable
 
+Item = TypeVar("Item")
 _LOOKED_UP_AT_ONCE: Final = 256
 _LOW: Final = 2**64 - 1
 
@@ -132,13 +133,13 @@ class Batches:
 
     def _claim(self, asked: _Asked, one: Slice, movements: Sequence[Movement]) -> None:
         """Take the ids that nobody has used into the slice; the others are looked at when all of the batch is done."""
-        by_id, recall = self._underway.by_id, self._ledger.state.transaction
+        by_id = self._underway.by_id
+        known = self._ledger.state.transactions_of({movement[3] for movement in movements})
+        settled = {transaction_id for transaction_id, packed in known.items() if not is_rolled_back(packed)}
         operations, places, time_us = one.operations, one.places, self._now_us()
         for place, movement in enumerate(movements, asked.places):
             kind, account_id, amount, transaction_id = movement
-            if transaction_id in by_id or (
-                (packed := recall(transaction_id)) is not None and not is_rolled_back(packed)
-            ):
+            if transaction_id in by_id or transaction_id in settled:
                 asked.others.append((place, movement))
                 continue
             if not asked.reserved and not asked.batch.slices and not operations:
@@ -200,10 +201,8 @@ class Batches:
         lsns = [0] * asked.places
         standing, lsn = self._standing(), 0
         for one in asked.batch.slices:
-            for place, outcome in zip(one.places, one.outcomes, strict=True):
-                results[place] = outcome
-            for at, place in enumerate(one.places, one.lsn):
-                lsns[place] = at
+            _put(results, one.places, one.outcomes)
+            _put(lsns, one.places, range(one.lsn, one.lsn + len(one.operations)))
             lsn = max(lsn, one.lsn + len(one.operations) - 1)
         async for place, answer in self._replays(asked.others):
             results[place] = answer
@@ -244,6 +243,15 @@ class Batches:
 
 
 _NO_OUTCOME: Final = Outcome(OutcomeCode.ROLLED_BACK)
+
+
+def _put(whole: list[Item], places: Sequence[int], items: Sequence[Item]) -> None:
+    """Each to its place; they are in a row unless something between them was asked before."""
+    if places[-1] - places[0] + 1 == len(places):
+        whole[places[0] : places[-1] + 1] = items
+        return
+    for place, item in zip(places, items, strict=True):
+        whole[place] = item
 
 
 def _cut(slices: Iterable[Sequence[Movement]], size: int) -> Iterator[Sequence[Movement]]:

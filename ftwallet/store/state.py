@@ -12,7 +12,7 @@ Looked up in this order. What is frozen is of one lsn, so the table, once it is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -137,6 +137,13 @@ class StoreState:
         """A packed transaction that is not unread, None when there is none."""
         packed = self.transactions.get(transaction_id)
         return self._kept_transaction(transaction_id) if packed is None else packed
+
+    def transactions_of(self, transaction_ids: Set[str]) -> dict[str, bytes]:
+        """The packed transactions that there are of these, none of which is unread."""
+        found: dict[str, bytes] = {}
+        for layer in (self._recalled, self._frozen.transactions if self._frozen else {}, self.transactions):
+            found.update((one, layer[one]) for one in layer.keys() & transaction_ids)
+        return found
 
     def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
         """What of this may be on disk only."""

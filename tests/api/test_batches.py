@@ -7,10 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ftwallet.api import batch_body
 from ftwallet.api.app import build_app, declared_app
+from ftwallet.api.batch_body import decode_batch
 from ftwallet.api.handlers import Handlers
 from ftwallet.ledger.operations import operation
 from ftwallet.ledger.rules import Rules
@@ -291,9 +293,44 @@ def _as_written(wallet: MemoryWallet) -> Any:
 # ---- Both paths, and slices
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from([json.dumps(op("t1")).encode(), movement(amount=b"-1"), b"{}", b"5"]), max_size=6))
 def test_both_paths_answer_a_batch_alike(operations: list[bytes]) -> None:
     asyncio.run(_on_both_paths(b'{"operations":[%b]}' % b",".join(operations)))
+
+
+_TEXTS = st.sampled_from(
+    ['"user123"', '"ü"', '"@world"', '""', '"a\u007fb"', '"a\u200bb"', "7", "null", '"a"', f'"{"x" * 129}"', "[]"]
+)
+_AMOUNTS = st.sampled_from(
+    ["1", "1.5", '"1.50"', '"x"', "0", "-1", "1e1", "1.005", "1e99", '"ü"', "true", "{}", '{"a":"b"}']
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(['"deposit"', '"withdraw"', '"x"', "1"]), _TEXTS, _AMOUNTS, _TEXTS), max_size=5),
+    st.sampled_from(["", ',"amount":1', ',"memo":1', ',"kind":"deposit"']),
+    st.booleans(),
+)
+def test_the_fast_way_takes_what_the_slow_way_takes(
+    fields: list[tuple[str, str, str, str]], extra: str, good_first: bool
+) -> None:
+    texts = [
+        f'{{"kind":{kind},"account_id":{account},"amount":{amount},"transaction_id":{name}{extra}}}'
+        for kind, account, amount, name in fields
+    ]
+    good = '{"kind":"deposit","account_id":"a","amount":1,"transaction_id":"t"}'
+    texts = [good, *texts] if good_first else [*texts, good]
+    body = f'{{"operations":[{",".join(texts)}]}}'.encode()
+    whichever, slow = decode_batch(body), batch_body._decode_slowly(body)
+    movements = [
+        [movement for some in each.slices(Rules(), lambda _: False) for movement in some] for each in (whichever, slow)
+    ]
+    assert movements[0] == movements[1]
+    assert whichever.indices == slow.indices
+    assert {at: str(error) for at, error in whichever.errors.items()} == {
+        at: str(error) for at, error in slow.errors.items()
+    }
 
 
 async def _on_both_paths(body: bytes) -> None:
