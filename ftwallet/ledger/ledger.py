@@ -106,29 +106,52 @@ class Ledger:
     ) -> Operation | None:
         """The path of every deposit and withdrawal, in one loop: one more call in it costs a tenth of it.
 
-        It ends with the operations, or at a GROUP, which is returned: its movements are decided together.
+        It ends with the operations, or at a GROUP, which is returned: its movements are decided together. What is
+        done without further ado is done here; all else is looked at by the methods, which say what the rules are.
         """
         remembered, accounts = self._state.transactions, self._state.accounts
-        recall = remembered.get
+        recall, balance_of, limit = remembered.get, accounts.get, self._standing.rules.max_balance
+        from_world = 0
         for operation in operations:
-            transaction_id, kind = operation.transaction_id, operation.kind
-            recorded = recall(transaction_id)
-            if kind > _WITHDRAW or (recorded is not None and not is_rolled_back(recorded)):
-                if kind == _GROUP:
-                    return operation
-                outcome, record = self._uncommon(lsn, epoch, operation)
+            transaction_id, kind, amount = operation.transaction_id, operation.kind, operation.low
+            account_id, recorded = operation.account_id, recall(transaction_id)
+            if kind == _DEPOSIT:
+                new_balance, moved = balance_of(account_id, 0) + amount, amount
+            elif kind == _WITHDRAW:
+                new_balance, moved = balance_of(account_id, -1) - amount, -amount
+            elif kind == _GROUP:
+                accounts[WORLD] -= from_world
+                return operation
             else:
-                account_id = operation.account_id
-                amount = operation.amount if operation.high else operation.low
-                move = self._deposit if kind == _DEPOSIT else self._withdraw
-                outcome = move(accounts, account_id, amount)
-                figure = outcome.new_balance if outcome.limit is None else outcome.limit
-                record = pack(kind, outcome.code, account_id, lsn, epoch, operation.time_us, amount, figure)
+                new_balance, moved = -1, 0
+            if recorded is None and 0 <= new_balance <= limit and account_id != WORLD and not operation.high:
+                accounts[account_id] = new_balance
+                from_world += moved
+                outcome = Outcome(_OK, new_balance)
+                record = pack(kind, 0, account_id, lsn, epoch, operation.time_us, amount, new_balance)
                 remembered[transaction_id] = record
+            else:
+                outcome, record = self._execute_slowly(lsn, epoch, operation, recorded)
+                limit = self._standing.rules.max_balance
             outcomes.append(outcome)
             records.append(record)
             lsn += 1
+        accounts[WORLD] -= from_world
         return None
+
+    def _execute_slowly(
+        self, lsn: int, epoch: int, operation: Operation, recorded: bytes | None
+    ) -> tuple[Outcome, bytes]:
+        """Any one operation but a group."""
+        kind, account_id, amount = operation.kind, operation.account_id, operation.amount
+        if kind > _WITHDRAW or (recorded is not None and not is_rolled_back(recorded)):
+            return self._uncommon(lsn, epoch, operation)
+        move = self._deposit if kind == _DEPOSIT else self._withdraw
+        outcome = move(self._state.accounts, account_id, amount)
+        figure = outcome.new_balance if outcome.limit is None else outcome.limit
+        record = pack(kind, outcome.code, account_id, lsn, epoch, operation.time_us, amount, figure)
+        self._state.transactions[operation.transaction_id] = record
+        return outcome, record
 
     def _execute_group(
         self,

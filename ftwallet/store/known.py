@@ -45,7 +45,14 @@ class Known:
         self._grow()
 
     def __contains__(self, key: bytes) -> bool:
-        return any(key in one for one in self._filters)
+        return bool(self.among([key]))
+
+    def among(self, keys: list[bytes]) -> list[bytes]:
+        """Those of these keys that may have been added."""
+        if len(self._filters) == 1:
+            newest = self._filters[0]
+            return [key for key in keys if key in newest]
+        return [key for key in keys if any(key in one for one in self._filters)]
 
     def add(self, keys: Iterable[bytes]) -> None:
         """Add keys; one that is added again takes room again."""

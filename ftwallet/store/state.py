@@ -27,7 +27,7 @@ from ftwallet.ledger.operations import Kind, Operation
 from ftwallet.ledger.rules import decode_rules, encode_rules
 from ftwallet.ledger.state import NOTHING, WORLD, Found, Loading, Standing, Unread
 from ftwallet.store.known import Known
-from ftwallet.store.table import Table, account_key, transaction_key
+from ftwallet.store.table import Table, account_key, id_of, transaction_key
 
 Value = TypeVar("Value", int, bytes)
 
@@ -109,11 +109,10 @@ class StoreState:
             balance = self._kept_account(account_id)
             if balance is not None:
                 self.accounts[account_id] = balance
-        for transaction_id in ids:
-            if transaction_id not in self.transactions:
-                packed = self._kept_transaction(transaction_id)
-                if packed is not None:
-                    self.transactions[transaction_id] = packed
+        for kept in (self._frozen.transactions if self._frozen else {}, self._recalled):  # the newer one first
+            for transaction_id in [one for one in ids if one in kept] if kept else ():
+                if transaction_id not in self.transactions:
+                    self.transactions[transaction_id] = kept[transaction_id]
         return unread
 
     def _kept_account(self, account_id: str) -> int | None:
@@ -147,17 +146,11 @@ class StoreState:
 
     def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
         """What of this may be on disk only."""
-        known, absent = self.known, self._absent
-        accounts = [
-            one
-            for one in account_ids
-            if self.account(one) is None and (key := account_key(one)) in known and key not in absent
-        ]
-        transactions = [  # ids are new as a rule, where accounts are not
-            one
-            for one in transaction_ids
-            if (key := transaction_key(one)) in known and key not in absent and self.transaction(one) is None
-        ]
+        absent = self._absent
+        keys = [account_key(one) for one in account_ids if self.account(one) is None]
+        accounts = [id_of(key) for key in self.known.among(keys) if key not in absent]
+        found = self.known.among([transaction_key(one) for one in transaction_ids])  # they are new as a rule
+        transactions = [id_of(key) for key in found if key not in absent and self.transaction(id_of(key)) is None]
         return Unread(accounts, transactions) if accounts or transactions else NOTHING
 
     def fetch(self, unread: Unread) -> Found:

@@ -193,6 +193,11 @@ def transaction_key(transaction_id: str) -> bytes:
     return _TRANSACTION + transaction_id.encode()
 
 
+def id_of(key: bytes) -> str:
+    """The id in a key."""
+    return key[1:].decode()
+
+
 def _balance(minor: int) -> bytes:
     return minor.to_bytes(minor.bit_length() // 8 + 1, "little", signed=True)
 
