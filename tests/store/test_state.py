@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftwallet.errors import BrokenInvariant, Refused
 from ftwallet.journal.checkpoints import CheckpointMeta
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, operation, rolled_back
+from ftwallet.ledger.operations import Kind, Operation, group, operation, rolled_back
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, Unread, checkpoint_chunks
 from ftwallet.store.known import Known
@@ -34,8 +34,9 @@ payments = st.builds(
 )
 rollbacks = st.builds(rolled_back, st.text("xyz", min_size=1, max_size=2), st.none() | payments, st.just(9))
 blocks = st.lists(st.one_of(payments, payments, rollbacks), min_size=1, max_size=5)
+groups = st.lists(payments, min_size=1, max_size=5).map(lambda members: [group(len(members), 9), *members])
 steps = st.lists(
-    st.one_of(blocks, blocks, blocks, st.sampled_from(["freeze", "write", "written", "crash", "thaw", "look"])),
+    st.one_of(blocks, blocks, blocks, groups, st.sampled_from(["freeze", "write", "written", "crash", "thaw", "look"])),
     max_size=30,
 )
 
@@ -105,6 +106,7 @@ def contents(ledger: Ledger) -> tuple[object, ...]:
     return ledger.applied_lsn, ledger.digest, ledger.time_us, dict(ledger.export_accounts()), transactions
 
 
+@settings(deadline=None)  # each example opens a table
 @given(steps, st.booleans(), st.sampled_from([0, 1, 100]))
 def test_it_is_a_ledger_in_memory(history: list[list[Operation] | str], prepared: bool, cached: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -116,6 +118,7 @@ def test_it_is_a_ledger_in_memory(history: list[list[Operation] | str], prepared
             elif step == "look":
                 assert [disk.ledger.balance(one) for one in ACCOUNTS] == [memory.balance(one) for one in ACCOUNTS]
                 assert disk.ledger.find("x") == memory.find("x")
+                assert disk.state.transactions_of({"x", "never"}) == memory.state.transactions_of({"x", "never"})
             else:
                 disk.step(step)
         assert contents(disk.ledger) == contents(memory)
