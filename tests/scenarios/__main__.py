@@ -15,7 +15,8 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="write the traces that are seen now into the files")
     told = parser.parse_args()
     failed = 0
-    for path in told.files or runner.files():
+    paths = told.files or runner.files()
+    for path in paths:
         before = path.read_text(encoding="utf-8")
         seen = runner.play(before)
         if seen.violation is not None:
@@ -29,6 +30,7 @@ def main() -> int:
         else:
             failed += 1
             print(runner.difference(path.name, before, seen.text))
+    print(f"{len(paths)} played, {failed or 'none'} failed")
     return 1 if failed else 0
 
 

@@ -35,6 +35,7 @@ def test_what_differs_is_shown_and_update_writes_what_is_seen(
     assert main() == 1
     told = capsys.readouterr().out
     assert "\n-something else\n+t1: OK, lsn 1" in told
+    assert told.endswith("\n1 played, 1 failed\n")
     monkeypatch.setattr("sys.argv", ["scenarios", str(path), "--update"])
     assert main() == 0
     assert "something else" not in path.read_text(encoding="utf-8")
