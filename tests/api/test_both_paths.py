@@ -44,6 +44,19 @@ def _requests() -> Iterator[Request]:
         ):
             yield path, body, ()
             yield path, body, (("Idempotency-Key", "t1"),)
+    yield from _batches()
+
+
+def _batches() -> Iterator[Request]:
+    """Each body twice: the second time it is a retry."""
+    operations = [b'{"kind":"deposit",' + case.body[1:] for case in MALFORMED_MOVEMENTS if case.field == "account_id"]
+    good = b'{"kind":"withdraw",' + movement(transaction_id=b'"b1"')[1:]
+    for mode in (b'"independent"', b'"all_or_nothing"', b'"neither"'):
+        for reply in (b'"full"', b'"compact"'):
+            for some in ([good], [good, good], [good, *operations], [], [b"1"]):
+                body = b'{"mode":%b,"reply":%b,"operations":[%b]}' % (mode, reply, b",".join(some))
+                yield "/transactions", body, ()
+                yield "/transactions", body, ()
 
 
 async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
@@ -59,7 +72,7 @@ async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
     assert fast.ledger.digest == slow.ledger.digest
 
 
-@pytest.mark.parametrize("path", [*MOVEMENTS, "/balance"])
+@pytest.mark.parametrize("path", [*MOVEMENTS, "/balance", "/transactions"])
 async def test_both_paths_are_silent_when_the_client_is_gone(path: str) -> None:
     wallet = MemoryWallet()
     for app in (build_app(wallet), declared_app(Handlers(wallet), MAX_BODY)):
@@ -73,7 +86,7 @@ async def test_the_hot_path_does_not_reach_fastapi(monkeypatch: pytest.MonkeyPat
 
     app = build_app(MemoryWallet())
     monkeypatch.setattr("fastapi.FastAPI.__call__", unreachable)
-    for path in (*MOVEMENTS, "/balance"):
+    for path in (*MOVEMENTS, "/balance", "/transactions"):
         assert (await ask(app, "POST", path, GOOD)).status in {200, 422}
     with pytest.raises(AssertionError):
         await ask(app, "GET", "/health")
