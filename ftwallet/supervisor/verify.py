@@ -140,7 +140,9 @@ class _Verification:
         logs = [(copy.log.first_lsn, copy.node, copy.log) for copy in copies if copy.log]
         for first_lsn, node, _ in logs:
             if first_lsn > 1:
-                self._notes.append(f"node {node}'s log begins with lsn {first_lsn}, after a checkpoint")
+                self._notes.append(
+                    f"node {node}'s log begins with lsn {first_lsn}, after a checkpoint: it has no record before that"
+                )
         first_lsn, node, log = min(logs, default=(1, "", None), key=lambda one: one[0])
         if log is None or first_lsn == 1:
             return
@@ -175,9 +177,18 @@ class _Verification:
     def _execute(self, copies: list[Copy], pair: tuple[Block | None, ...], block: Block) -> None:
         self._ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
         for copy, own in zip(copies, pair, strict=True):
-            if own is not None:
+            if own is not None or self._is_all_of(copy, block):
                 self._compare_live(copy, block.last_lsn, self._ledger.digest)
                 self._end_of_log(copy, block.last_lsn)
+
+    def _is_all_of(self, copy: Copy, block: Block) -> bool:
+        """Whether a log ends here without a record, as it does right after a state sync: its chain tells of what."""
+        if copy.log is None or copy.durable_lsn != block.last_lsn:
+            return False
+        same = bool(copy.log.end.head.chain == block.chain)
+        if not same:
+            self._differences.append(f"the logs of both nodes differ at or before lsn {block.last_lsn}")
+        return same
 
     def _same(self, pair: tuple[Block | None, ...], commit_lsn: int) -> bool:
         first, second = pair

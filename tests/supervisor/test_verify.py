@@ -167,7 +167,7 @@ def test_a_log_that_begins_later_is_compared_from_there(data_dir: Path) -> None:
     report = verify(data_dir)
     assert report["ok"], report
     assert (report["records_compared"], report["blocks_compared"], report["records_executed"]) == (4, 4, 6)
-    assert report["notes"] == ["node b's log begins with lsn 3, after a checkpoint"]
+    assert report["notes"] == ["node b's log begins with lsn 3, after a checkpoint: it has no record before that"]
     first, second = report["nodes"]
     assert first["digest"] == second["digest"] != ""
 
@@ -192,6 +192,23 @@ def test_a_log_that_only_is_its_checkpoint_agrees(data_dir: Path) -> None:
     assert report["ok"], report
     assert [node["durable_lsn"] for node in report["nodes"]] == [6, 6]
     assert report["nodes"][0]["digest"] == report["nodes"][1]["digest"] != ""
+
+
+def test_a_log_without_a_record_after_its_checkpoint_is_compared_there(data_dir: Path) -> None:
+    write_both(data_dir)
+    begin_later(data_dir, "b", 6)
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert (report["records_compared"], report["records_executed"]) == (0, 6)
+    first, second = report["nodes"]
+    assert first["digest"] == second["digest"] != ""
+
+
+def test_another_past_of_a_log_without_a_record_is_found(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit(f"t{number}") for number in range(6)])
+    write(data_dir, "b", [deposit(f"t{number}", 100 + (number == 4)) for number in range(6)])
+    begin_later(data_dir, "b", 6)
+    assert verify(data_dir)["differences"] == ["the logs of both nodes differ at or before lsn 6"]
 
 
 def test_a_difference_after_the_checkpoint_is_found(data_dir: Path) -> None:
