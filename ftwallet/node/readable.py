@@ -33,7 +33,7 @@ from ftwallet.ledger.imports import imported_balance, imported_transaction
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.money import AmountError, format_amount, parse_amount
 from ftwallet.ledger.operations import Body, Kind, Operation, rolled_back
-from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction, message
 from ftwallet.ledger.rules import Rules
 
 _MEMBERS = 1_000
@@ -43,6 +43,7 @@ _KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
 _REFUSED = {
     "Insufficient balance": OutcomeCode.INSUFFICIENT_BALANCE,
     "Account not found": OutcomeCode.ACCOUNT_NOT_FOUND,
+    message(None, OutcomeCode.GROUP_REFUSED, None, exponent=0): OutcomeCode.GROUP_REFUSED,
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ftwallet.errors import ClientError
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, operation, rolled_back
+from ftwallet.ledger.operations import Kind, Operation, group, operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
@@ -44,12 +44,15 @@ def test_what_is_written_is_read_back_with_every_id_outcome_balance_and_time(tmp
         move(Kind.WITHDRAW, "t3", 5, "nobody"),
         rolled_back("t4", None, NOON_US),
         move(Kind.WITHDRAW, 'quoted "ü"', 1),
+        group(2, NOON_US),
+        move(Kind.DEPOSIT, "t5", 5),
+        move(Kind.WITHDRAW, "t6", 5, "nobody"),
     )
     written = write_files(tmp_path, "primary", collect(before))
     assert [path.name for path in written] == ["primary_wallets.json", "primary_transactions.json"]
     assert written[0].read_text() == '{\n  "user123": 9007199254740993.0\n}\n'
     operations, imported = read_files(*written, before.rules)
-    assert imported == (1, 5)
+    assert imported == (1, 7)
     after = ledger_of(*operations)
     assert dict(after.export_accounts()) == dict(before.export_accounts())
     for was, now in zip(before.transactions(), after.transactions(), strict=True):
