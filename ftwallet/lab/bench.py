@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ftwallet.config import load
 from ftwallet.errors import ExitCode
-from ftwallet.lab import failover, growth, memory, recovery, report, single
+from ftwallet.lab import batch, failover, growth, memory, recovery, report, single
 from ftwallet.lab.pair import temporary_directory
 from ftwallet.lab.peer import suite as peer
 from ftwallet.lab.plan import Plan
@@ -23,6 +23,7 @@ from ftwallet.lab.wrk import find_wrk
 SUITES: dict[str, Callable[[Plan], Report]] = {
     "single": single.measure,
     "mixed": single.measure_mixed,
+    "batch": batch.measure,
     "growth": growth.measure,
     "peer": peer.measure,
     "recovery": recovery.measure,
@@ -31,7 +32,13 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
 }
 _WITHOUT_WRK = ("failover",)  # its load retries each id until it is answered, which wrk cannot
 _TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
-_CONNECTIONS = {"single": (1, 16, 64, 256), "mixed": (1, 16, 64, 256), "growth": (64,), "peer": (1, 16, 64)}
+_CONNECTIONS = {
+    "single": (1, 16, 64, 256),
+    "mixed": (1, 16, 64, 256),
+    "growth": (64,),
+    "peer": (1, 16, 64),
+    "batch": (16,),
+}
 _IN_ROUNDS = tuple(_CONNECTIONS)
 _KILLS = {"recovery": 5, "failover": 100}
 _BELONGS_TO = {
@@ -69,7 +76,7 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option("--seconds", type=click.IntRange(min=1), default=5, help="Seconds of each run of wrk [5].")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Runs of each, in turn; medians count [3].")
 @click.option(
-    "--connections", type=ConnectionsType(), help="How many at a time [1,16,64,256; peer 1,16,64; growth 64]."
+    "--connections", type=ConnectionsType(), help="How many at a time [1,16,64,256; peer 1,16,64; growth 64; batch 16]."
 )
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
 @click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")
@@ -101,9 +108,10 @@ def bench_command(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure throughput and latency (single, mixed, growth, peer), recovery, memory, or failovers.
+    """Measure throughput and latency (single, mixed, batch, growth, peer), recovery, memory, or failovers.
 
-    Single is deposits and mixed all that clients ask, against a raw endpoint; growth is deposits with a long past.
+    Single is deposits and mixed all that clients ask, against a raw endpoint. Batch is batches of 1,000 and 8,000, and
+    single deposits beside them; growth is deposits with a long past.
     Peer is the same wallet on FastAPI, asyncpg and PostgreSQL with a synchronous standby, in turn with ours. Recovery
     is the time from a kill to ready, memory what a node holds for each id. Failover kills the primary again and again
     under load. Runs on a temporary cluster with free ports, on the file system of the settings' data_dir; all but

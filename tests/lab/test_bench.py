@@ -13,9 +13,10 @@ import pytest
 from ftwallet.config import Config, load
 from ftwallet.errors import Refused
 from ftwallet.journal.journal import SEGMENT_BYTES
-from ftwallet.lab import growth, preload, single
+from ftwallet.lab import batch, growth, preload, single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
+from ftwallet.node.base import StoreBase
 from ftwallet.node.storage import open_storage
 from ftwallet.witness.bootstrap import NODES
 
@@ -59,6 +60,18 @@ def test_a_short_mix_is_measured_and_verified(place: Path) -> None:
 
 
 @needs_wrk
+def test_short_runs_of_batches_are_measured_and_verified(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        plan = Plan("wrk", directory, Config(), seconds=1, rounds=1, connections=(2,), warm_up_s=0)
+        found = batch.measure(plan)
+    assert found.ok, found.lines
+    assert [one["size"] for one in found.document["sizes"]] == [1_000, 8_000]
+    (line,) = found.document["beside"]
+    assert line["batches"]["per_second"] > 0
+    assert not any(line["beside"]["errors"].values())
+
+
+@needs_wrk
 def test_a_short_run_with_a_past_is_measured_and_verified(place: Path) -> None:
     with temporary_directory(place) as directory:
         plan = Plan("wrk", directory, Config(), 1, 1, (2,), past=20_003, accounts=5_000, warm_up_s=0)
@@ -76,7 +89,8 @@ def test_a_short_run_with_a_past_is_measured_and_verified(place: Path) -> None:
 def test_a_past_is_what_nodes_would_have_left(place: Path) -> None:
     preload.make(place / "data", 8_001, 3)
     for node in NODES:
-        storage = open_storage(place / "data" / node, SEGMENT_BYTES)
+        base = StoreBase(place / "data" / node, 1_000)
+        storage = open_storage(place / "data" / node, SEGMENT_BYTES, base)
         try:
             ledger = storage.ledger
             assert (storage.checkpoint_lsn, ledger.applied_lsn, storage.tail.count) == (8_001, 8_001, 0)
@@ -84,6 +98,7 @@ def test_a_past_is_what_nodes_would_have_left(place: Path) -> None:
             assert len({transaction.transaction_id for transaction in ledger.transactions()}) == 8_001
         finally:
             storage.journal.close()
+            base.close()
 
 
 def test_the_pairs_settings_are_the_users_but_for_ports_and_places(tmp_path: Path) -> None:
