@@ -142,7 +142,9 @@ class StoreBase:
         try:
             return Table(self._directory / "table")
         except DiskFault as fault:
-            structlog.get_logger().warning(f"{fault}. If it is damaged, it is made anew from the log")
+            structlog.get_logger().warning(
+                f"{fault}. If that is damage, the store is made anew, from a checkpoint or the log"
+            )
             return Table(self._directory / "table")
 
     def _loaded(self, meta: CheckpointMeta, chunks: Iterator[bytes]) -> Ledger:

@@ -37,7 +37,7 @@ from ftwallet.supervisor.promotion import (
     why_not_replaced,
 )
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
-from ftwallet.supervisor.sentences import cut_short_sentence, granted_sentence, mode_sentence
+from ftwallet.supervisor.sentences import cut_short_sentence, granted_sentence, mode_sentence, refused_sentence
 from ftwallet.supervisor.service import Service
 from ftwallet.supervisor.slots import DeathNote, Phase, Run, Slot
 from ftwallet.supervisor.stand_in import StandIn
@@ -276,7 +276,7 @@ class Supervisor:
 
     def _handle_refusal(self, proposal: Proposal, reason: str) -> None:
         if proposal.kind is not ProposalKind.PROMOTE or self._is_new(reason):
-            sentence = f"The witness refused node {proposal.node}'s {proposal.kind}: {reason}"
+            sentence = refused_sentence(proposal, reason, self.register.primary)
             self.events.record("refused", sentence, proposal.node, proposal=str(proposal.kind), reason=reason)
 
     def _is_new(self, obstacle: str) -> bool:

@@ -21,6 +21,13 @@ def granted_sentence(proposal: Proposal, register: Register) -> str:
             return f"Epoch {epoch}: node {node} is promoted to primary; in sync: {_names(register)}"
 
 
+def refused_sentence(proposal: Proposal, reason: str, primary: str) -> str:
+    """Return in words what the witness refused; `primary` is who leads by now."""
+    refused = f"The witness refused node {proposal.node}'s {proposal.kind}: {reason}"
+    deposed = proposal.kind in (ProposalKind.SHRINK, ProposalKind.GROW) and proposal.node != primary
+    return f"{refused}; node {primary} leads by now" if deposed else refused
+
+
 def cut_short_sentence(names: list[str]) -> str:
     """Return who had to be killed, because it was still stopping when the order came to stop at once."""
     verb = "were" if len(names) > 1 else "was"

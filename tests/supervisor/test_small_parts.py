@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from ftwallet.errors import Refused
+from ftwallet.replication.register import Proposal, ProposalKind
 from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor import obituary
 from ftwallet.supervisor.events import EventLog, read_events
 from ftwallet.supervisor.heartbeat import Pulse
 from ftwallet.supervisor.roles import partner, resolve, role_of
-from ftwallet.supervisor.sentences import cut_short_sentence
+from ftwallet.supervisor.sentences import cut_short_sentence, refused_sentence
 from ftwallet.supervisor.service import Resumed, Service
 from ftwallet.supervisor.story import after_recovery
 from ftwallet.supervisor.traces import journal_mentions
@@ -158,3 +159,10 @@ def test_a_data_directory_too_deep_for_a_unix_socket_is_one_sentence() -> None:
     check_socket_paths(Path("/tmp/short"))
     with pytest.raises(Refused, match=r"has 125 bytes, and a unix socket's may have 107: choose"):
         check_socket_paths(Path("/" + "x" * 108))
+
+
+def test_a_deposed_primary_that_is_refused_is_told_beside_who_leads() -> None:
+    asked = Proposal(ProposalKind.SHRINK, "a", "1a", 7)
+    refused = "The witness refused node a's shrink: the register stands at epoch 8, not 7"
+    assert refused_sentence(asked, "the register stands at epoch 8, not 7", "b") == f"{refused}; node b leads by now"
+    assert refused_sentence(asked, "the register stands at epoch 8, not 7", "a") == refused
