@@ -92,6 +92,9 @@ class State(Protocol):
     def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
         """What of this may be on disk only."""
 
+    def is_unread(self, transaction_id: str) -> bool:
+        """Whether this transaction may be on disk only; on the path of every request."""
+
     def fetch(self, unread: Unread) -> Found:
         """Read the disk; for any thread."""
 
@@ -145,6 +148,10 @@ class MemoryState:
     def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
         """All is in memory."""
         return NOTHING
+
+    def is_unread(self, transaction_id: str) -> bool:
+        """All is in memory."""
+        return False
 
     def fetch(self, unread: Unread) -> Found:
         """All is in memory."""

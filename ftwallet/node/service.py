@@ -35,7 +35,6 @@ from ftwallet.ledger.operations import (
 )
 from ftwallet.ledger.outcomes import Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules, changed_rules
-from ftwallet.ledger.state import Unread
 from ftwallet.node.batches import Batches, Standing
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
@@ -184,9 +183,8 @@ class PrimaryWalletService:
         body = Body(kind, account_id, amount)
         pending = self._underway.get(transaction_id)
         if pending is None:
-            unread = self._ledger.state.unread((), (transaction_id,))
-            if unread:
-                return self._submit_when_read(unread, body, transaction_id)
+            if self._ledger.state.is_unread(transaction_id):
+                return self._submit_when_read(body, transaction_id)
             known = self._ledger.recall(transaction_id)
             if known is not None and known.status is Status.COMMITTED:
                 return self._replay(known, body)
@@ -199,8 +197,8 @@ class PrimaryWalletService:
         """Begin, join or replay many transactions; see `Wallet.submit_batch`."""
         return self._batches.submit(slices, count, all_or_nothing=all_or_nothing)
 
-    async def _submit_when_read(self, unread: Unread, body: Body, transaction_id: str) -> Answer:
-        await self._disk.bring_in(self._ledger.state, (unread,))
+    async def _submit_when_read(self, body: Body, transaction_id: str) -> Answer:
+        await self._bring_in((transaction_id,))
         return await self.submit(body.kind, body.account_id, body.amount, transaction_id)
 
     async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
@@ -224,6 +222,7 @@ class PrimaryWalletService:
         """Turn what waits into blocks, one at a time, until cancelled. Raises DiskFault."""
         while True:
             await self._work.wait()
+            await self._let_come()
             load = self._take_load()
             if not load.transactions and not load.slices:
                 self._work.clear()
@@ -231,6 +230,13 @@ class PrimaryWalletService:
             began = time.monotonic()
             await self._record_transaction_wal(load)
             await self._wait_for_follower(time.monotonic() - began)
+
+    async def _let_come(self) -> None:
+        """What has arrived already belongs into this block: else its first requests go alone, and the others wait."""
+        waiting = 0
+        while waiting < len(self._queue) < self._settings.max_batch:
+            waiting = len(self._queue)
+            await asyncio.sleep(0)
 
     async def _wait_for_follower(self, took_s: float) -> None:
         """Let a backup that catches up gain on us, which syncs as many blocks as we do: else it never gets near.

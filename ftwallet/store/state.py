@@ -153,6 +153,10 @@ class StoreState:
         transactions = [id_of(key) for key in found if key not in absent and self.transaction(id_of(key)) is None]
         return Unread(accounts, transactions) if accounts or transactions else NOTHING
 
+    def is_unread(self, transaction_id: str) -> bool:
+        """Whether this transaction may be on disk only; on the path of every request."""
+        return transaction_key(transaction_id) in self.known and bool(self.unread((), (transaction_id,)))
+
     def fetch(self, unread: Unread) -> Found:
         """Read the disk; for any thread. Raises DiskFault."""
         generation = self._generation
