@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ftwallet.journal.identity import Identity
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable, Wallet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimNode, World
 
 TIMEOUT_S = 6.0
+LOOK_EVERY_S = 0.02
 
 Ask = Callable[[Wallet], Awaitable[list[Answer]]]
 """Sends calls to a wallet; the answers are in their order."""
@@ -85,6 +87,7 @@ class Clients:
         self.running = 0
         self._sent = 0
         self._sent_answers: set[str] = set()
+        self._somebody_serves: asyncio.Future[None] | None = None
         world.on_counted = self._check_holds_all
 
     def begin(self, count: int, pace_s: float) -> None:
@@ -250,8 +253,7 @@ class Clients:
                 answered.set_result(value)
 
         if value is not None:  # the kernel sends it, whatever becomes of the process
-            for answer in value[0]:
-                self._check_durable(answer.transaction, value[1])
+            self._check_durable([answer.transaction for answer in value[0]], value[1])
         if answered in node.requests:
             node.requests.remove(answered)
         self.world.network.later(self.world.network.delay(node.name, "client"), arrive)
@@ -261,10 +263,26 @@ class Clients:
         world = self.world
         while True:
             await asyncio.sleep(world.network.delay("client", "rest"))
-            serving = [node for node in world.nodes.values() if node.wallet is not None and node.alive]
+            serving = self._serving()
             if serving:
                 return serving[0] if len(serving) == 1 else world.network.random.choice(serving)
-            await asyncio.sleep(0.02)
+            await self._until_somebody_serves()
+
+    def _serving(self) -> list[SimNode]:
+        return [node for node in self.world.nodes.values() if node.wallet is not None and node.alive]
+
+    async def _until_somebody_serves(self) -> None:
+        """All who wait look together: if each did, a crowd's looking would be most of a world's steps."""
+        if self._somebody_serves is None:
+            self._somebody_serves = asyncio.get_running_loop().create_future()
+            self.world.loop.create_task(self._look(self._somebody_serves), context=self.process.context.copy())
+        await asyncio.shield(self._somebody_serves)  # who gives up does so alone
+
+    async def _look(self, somebody_serves: asyncio.Future[None]) -> None:
+        while not self._serving():
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._somebody_serves = None
+        somebody_serves.set_result(None)
 
     async def read(self, account: str) -> tuple[str, int, int | None] | None:
         """A balance; it must show every write that anybody had been told of before.
@@ -307,10 +325,14 @@ class Clients:
 
     # ---- What must hold at every answer
 
-    def _check_durable(self, told: Transaction, node: str) -> None:
+    def _check_durable(self, told: list[Transaction], node: str) -> None:
         """Durable on every node of the in-sync set, before the answer leaves; and so is the epoch where it is made."""
+        identities = {name: self.world.identity(name) for name in self.world.register.in_sync}
+        for one in told:
+            self._check_one(one, node, identities)
+
+    def _check_one(self, told: Transaction, node: str, identities: dict[str, Identity | None]) -> None:
         world, register = self.world, self.world.register
-        identities = {name: world.identity(name) for name in register.in_sync}
         for name, incarnation in sorted(register.in_sync.items()):
             if name in world.spoilt:  # it was there when it was acked; then the disk was taken
                 continue

@@ -42,6 +42,7 @@ class SimDisk(UnsyncedFiles):
         self.on_crash = lambda: None
         self.done = 0
         self.flipped = False  # a bit of the log or a checkpoint: the node may call it damaged
+        self._kept = (root / "journal", root / "checkpoints")
         self._dropped: dict[int, set[int]] = {}  # sectors that the page cache has and a failed sync has lost
         super().__init__(root, shadow)
 
@@ -113,15 +114,17 @@ class SimDisk(UnsyncedFiles):
 
     def holds(self, needle: bytes) -> bool:
         """Whether something synced, under a synced name, contains these bytes: the log or a whole checkpoint."""
-        return any(self._has(self.root / name, needle) for name in ("journal", "checkpoints"))
+        return any(self._has(directory, needle) for directory in self._kept)
 
     def keeps_copy(self, needle: bytes) -> bool:
         """Whether something synced in quarantine contains these bytes."""
         return any(self._has(path, needle) for path in (self.root / "quarantine").glob("*"))
 
     def _has(self, directory: Path, needle: bytes) -> bool:
-        names = self._names.get(directory, {}).items()  # a part of a checkpoint is nothing until it is installed
-        counts = (inode for name, inode in names if not name.endswith(".part"))
+        names = reversed(self._names.get(directory, {}).items())  # the newest first: what is asked for is new as a rule
+        counts = (
+            inode for name, inode in names if not name.endswith(".part")
+        )  # a part is nothing until it is installed
         return any(needle in self._synced.get(inode, b"") for inode in counts)
 
     def _take_as_synced(self) -> None:
