@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import AbstractContextManager
+from itertools import product
 
 import pytest
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
 from tests.faults.checker import Asked, Client
 from tests.faults.harness import Pair, running_pair
+from tests.faults.supervised import sample
 from tests.faults.wire import Answer, Rest
 
 COUNT = 120
+SEED = 20_251_124
+MODES = ("independent", "all_or_nothing")
 MIDDLE = COUNT // 2
 
 
@@ -60,8 +64,7 @@ def known(client: Client, transaction_id: str) -> str | None:
     return None if found is None else str(found["status"])
 
 
-@pytest.mark.parametrize("mode", ["independent", "all_or_nothing"])
-@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+@pytest.mark.parametrize(("stage", "mode"), sample(SEED, list(product(PRIMARY_STAGES, MODES)), 4))
 def test_C1_C2_C3_C4_primary_dies_in_the_middle_of_a_batch(client: Client, stage: Stage, mode: str) -> None:
     pair, batch = client.pair, Batch(client, mode)
     client.deposit()
@@ -79,8 +82,7 @@ def test_C1_C2_C3_C4_primary_dies_in_the_middle_of_a_batch(client: Client, stage
     batch.settle()
 
 
-@pytest.mark.parametrize("mode", ["independent", "all_or_nothing"])
-@pytest.mark.parametrize("stage", BACKUP_STAGES)
+@pytest.mark.parametrize(("stage", "mode"), sample(SEED, list(product(BACKUP_STAGES, MODES)), 3))
 def test_C5_backup_dies_in_the_middle_of_a_batch(client: Client, stage: Stage, mode: str) -> None:
     pair, batch = client.pair, Batch(client, mode)
     client.deposit()

@@ -97,7 +97,7 @@ class Clients:
             self.world.loop.create_task(self._live(number, random, pace_s), context=self.process.context.copy())
         self.running += 1
         random = Random(f"{self.world.seed} batches")
-        self.world.loop.create_task(self._send_batches(random, pace_s * 4), context=self.process.context.copy())
+        self.world.loop.create_task(self._send_batches(random, pace_s * 12), context=self.process.context.copy())
 
     async def _send_batches(self, random: Random, pace_s: float) -> None:
         while not self.stopping:
