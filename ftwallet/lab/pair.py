@@ -38,6 +38,7 @@ ROLES = {PRIMARY: "primary", BACKUP: "backup"}
 _NOT_TAKEN_OVER = {"http_host", "grpc_host", "currency_exponent", "max_amount", "max_balance"}
 _STATUS_TIMEOUT_S = 2.0
 _STATUS_PAUSE_S = 0.02
+_AGREE_PAUSE_S = 0.25
 _AGREE_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 300.0  # with millions of transactions the readable files take their time
 
@@ -129,11 +130,14 @@ class Pair:
     def agreed(self) -> dict[str, wallet_pb2.NodeStatus]:
         """Return how both stand, once nothing is under way any more. Raises Refused when they do not come to agree."""
         give_up_at = time.monotonic() + _AGREE_TIMEOUT_S
+        before: set[int] = set()
         while time.monotonic() < give_up_at:
             statuses = {node: self._status(node) for node in ROLES}
-            if len({lsn for one in statuses.values() for lsn in (one.durable_lsn, one.applied_lsn)}) == 1:
+            lsns = {lsn for one in statuses.values() for lsn in (one.durable_lsn, one.applied_lsn)}
+            if len(lsns) == 1 and lsns == before:  # twice: between two blocks all agree while requests still wait
                 return statuses
-            time.sleep(_STATUS_PAUSE_S)
+            before = lsns
+            time.sleep(_AGREE_PAUSE_S)
         raise Refused(f"the nodes did not come to stand at one lsn within {_AGREE_TIMEOUT_S:.0f} s after the load")
 
     def stop(self) -> None:
