@@ -25,7 +25,7 @@ from ftwallet.api.handlers import Handler, Handlers
 from ftwallet.api.hot import Hot, answered, guarded, with_hot_path
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.relay import Relay
-from ftwallet.api.reply import JSON, Reply, framed
+from ftwallet.api.reply import JSON, Header, Reply, framed
 from ftwallet.wallet import NO_WALLET, Wallet
 
 _TRANSACTIONS = b"/transactions/"
@@ -51,6 +51,7 @@ class Application:
             "/transactions": Hot(handlers.batch, max_batch_body_bytes),
         }
         self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes, max_batch_body_bytes)), hot)
+        self._direct = {path.encode("ascii"): call for path, call in hot.items()}
         self._inside = 0
         self._relay: Relay | None = None
 
@@ -68,6 +69,18 @@ class Application:
     def go_on(self) -> None:
         """Serve here again; what is held goes on when its relay is told so."""
         self._relay = None
+
+    def direct(self, path: bytes) -> Hot | None:
+        """The call of the hot path that POST to this path is; None for any other, and while a relay holds them."""
+        return self._direct.get(path) if self._relay is None else None
+
+    async def answer(self, hot: Hot, headers: list[Header], body: bytes) -> Reply:
+        """The reply of a call of the hot path, whose body is whole and not too long; a bug becomes a problem."""
+        self._inside += 1
+        try:
+            return await guarded(hot.handler(headers, body))
+        finally:
+            self._inside -= 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -1,7 +1,8 @@
 """The hot path: an ASGI function in front of FastAPI that serves the calls worth a detour around its routing.
 
 Routing in FastAPI costs more than all else that Python does for a request, so POST to a hot path goes straight from the
-server to its handler; everything else is passed on. FastAPI declares the same calls over the same handlers (`app.py`).
+server to its handler; everything else is passed on. Most of them do not even come here: `protocol.py` takes what is
+plain before it is ASGI. FastAPI declares the same calls over the same handlers (`app.py`).
 A body longer than the limit is refused before it is parsed, by its Content-Length or while it streams in; the server
 throws away what still comes, so that the client can finish sending and read the answer.
 """

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ftwallet import platform
+from ftwallet.api.protocol import Direct, WalletProtocol
 from ftwallet.errors import ExitCode, Refused
 
 _BACKLOG = 2048
@@ -24,7 +25,7 @@ class HttpServer(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=WalletProtocol if isinstance(app, Direct) else "httptools",
             ws="none",
             lifespan="off",
             log_config=None,

@@ -23,7 +23,7 @@ from tests.api.stand_ins import MemoryWallet, NothingSent, ask
 Request = tuple[str, bytes, tuple[tuple[str, str], ...]]
 
 
-def _requests() -> Iterator[Request]:
+def hot_requests() -> Iterator[Request]:
     """All the bad ones, and a story of good ones, refused ones and replays."""
     for path in MOVEMENTS:
         for case in (*MALFORMED_MOVEMENTS, *REFUSED_AMOUNTS):
@@ -63,7 +63,7 @@ async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
     fast, slow = MemoryWallet(), MemoryWallet()
     hot = build_app(fast, max_body_bytes=MAX_BODY)
     declared = declared_app(Handlers(slow), MAX_BODY)
-    for number, (path, body, headers) in enumerate(_requests()):
+    for number, (path, body, headers) in enumerate(hot_requests()):
         for wallet in (fast, slow):
             wallet.mode = "solo" if number % 3 == 0 else "paired"
             wallet.fault = Unavailable("Too busy", in_doubt=number % 2 == 0) if number % 11 == 0 else None

@@ -11,19 +11,23 @@ import pytest
 import uvicorn
 
 from ftwallet.api.app import build_app
+from ftwallet.api.server import HttpServer
 from tests.api.cases import GOOD
 from tests.api.stand_ins import MemoryWallet
 
 LIMIT = 16_384
 
 
-@pytest.fixture
-async def port(wallet: MemoryWallet) -> AsyncIterator[int]:
+@pytest.fixture(params=["short cut", "ASGI alone"])
+async def port(wallet: MemoryWallet, request: pytest.FixtureRequest) -> AsyncIterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        build_app(wallet, max_body_bytes=LIMIT), http="httptools", lifespan="off", log_config=None, ws="none"
-    )
-    server = uvicorn.Server(config)
+    app = build_app(wallet, max_body_bytes=LIMIT)
+    if request.param == "short cut":
+        server: uvicorn.Server = HttpServer(app)
+    else:
+        server = uvicorn.Server(
+            uvicorn.Config(app, http="httptools", lifespan="off", log_config=None, ws="none", server_header=False)
+        )
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.01)
