@@ -28,6 +28,10 @@ class Watched(Application):
         self.served.append(wallet)
         super().serve(wallet)
 
+    async def answer(self, hot, headers, body):  # type: ignore[no-untyped-def]
+        self.requests += 1
+        return await super().answer(hot, headers, body)
+
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         self.requests += 1
         await super().__call__(scope, receive, send)
