@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from hashlib import blake2b
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.imports import imported_outcome
@@ -19,7 +19,7 @@ from ftwallet.ledger.operations import Kind, Operation, rolled_back_kind
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
 from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
-from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread, checkpoint_chunks
+from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread
 
 _DIGEST_BYTES: Final = 32
 _OK: Final = OutcomeCode.OK
@@ -30,14 +30,6 @@ _GROUP_REFUSED: Final = Outcome(OutcomeCode.GROUP_REFUSED)
 _DEPOSIT: Final = int(Kind.DEPOSIT)
 _WITHDRAW: Final = int(Kind.WITHDRAW)
 _GROUP: Final = int(Kind.GROUP)
-
-
-class CheckpointState(NamedTuple):
-    """A checkpoint: the lsn and digest (hex) that it stands at, and its chunks, encoded as they are drawn."""
-
-    applied_lsn: int
-    digest: str
-    chunks: Iterator[bytes]
 
 
 class Ledger:
@@ -318,10 +310,6 @@ class Ledger:
     def time_us(self) -> int:
         """The time of the last operation, microseconds since 1970 UTC; 0 when there is none."""
         return self._standing.time_us
-
-    def checkpoint_state(self) -> CheckpointState:
-        """A checkpoint of the ledger as it is at this call; see `checkpoint_chunks`."""
-        return CheckpointState(self.applied_lsn, self.digest.hex(), checkpoint_chunks(self._state))
 
     @classmethod
     def restore(cls, chunks: Iterable[bytes], state: State | None = None) -> Ledger:

@@ -13,7 +13,7 @@ from ftwallet.journal.checkpoints import CheckpointMeta, list_files, write_check
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, encode_operations, operation
-from ftwallet.ledger.state import MemoryState
+from ftwallet.ledger.state import MemoryState, checkpoint_chunks
 from ftwallet.node.base import DEFAULT_RULES, FileBase
 from ftwallet.node.disk import Disk
 from ftwallet.node.receiving import NotAsOffered, Receiving, install, partial
@@ -45,7 +45,7 @@ def take_checkpoint(node_dir: Path, ledger: Ledger) -> tuple[bytes, CheckpointFi
     """Write a checkpoint of a whole log; returns the file's bytes, and what it is offered as."""
     with closing(Journal.open(node_dir / "journal", CLUSTER, SEGMENT_BYTES)) as journal:
         meta = CheckpointMeta(journal.durable_lsn, journal.epoch, journal.chain, ledger.digest, journal.history)
-    content = write_checkpoint(node_dir / "checkpoints", meta, ledger.checkpoint_state().chunks).read_bytes()
+    content = write_checkpoint(node_dir / "checkpoints", meta, checkpoint_chunks(ledger.state)).read_bytes()
     history = tuple(EpochEnd(*end) for end in meta.history)
     print_of = hashlib.sha256(content).hexdigest()
     return content, CheckpointFile(meta.lsn, meta.chain, meta.digest, history, len(content), print_of)

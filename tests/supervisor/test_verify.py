@@ -14,7 +14,7 @@ from ftwallet.journal.identity import Identity
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations, encode_operations, operation
 from ftwallet.ledger.rules import Rules
-from ftwallet.ledger.state import MemoryState
+from ftwallet.ledger.state import MemoryState, checkpoint_chunks
 from ftwallet.supervisor.verify import verify
 from ftwallet.witness.bootstrap import ensure_cluster
 
@@ -149,7 +149,7 @@ def begin_later(data_dir: Path, node: str, lsn: int) -> None:
             ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
     head = Head(lsn, journal.chain_at(lsn), 1, lsn, ())
     meta = CheckpointMeta(lsn, 1, head.chain, ledger.digest, head.history)
-    write_checkpoint(data_dir / node / "checkpoints", meta, ledger.checkpoint_state().chunks)
+    write_checkpoint(data_dir / node / "checkpoints", meta, checkpoint_chunks(ledger.state))
     journal.begin_after(head)
     for block in later:
         journal.append(block)
