@@ -6,6 +6,7 @@ take healthy nodes for hung. A crash can tear the last line; readers leave it ou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -39,9 +40,9 @@ class EventLog:
         self._path = path
         self._log = log
         self._as_json = log_format == "json"
-        self._newest = datetime.fromtimestamp(0, UTC)
         self._lines: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         cut_torn_line(path)
+        self._newest = _newest_time(path)
         self._writer = threading.Thread(target=self._write_all, name="events", daemon=True)
         self._writer.start()
 
@@ -97,6 +98,15 @@ def read_events(path: Path) -> Iterator[Event]:
         for line in lines:
             if line.endswith(b"\n"):
                 yield decode(line)
+
+
+def _newest_time(path: Path) -> datetime:
+    """The clock may have been set back while nobody ran: what is recorded next is no older than what is on file."""
+    newest = datetime.fromtimestamp(0, UTC)
+    for event in read_events(path):
+        with contextlib.suppress(ValueError, TypeError):  # a line that was damaged
+            newest = max(newest, datetime.fromisoformat(event.at))
+    return newest
 
 
 def cut_torn_line(path: Path) -> None:

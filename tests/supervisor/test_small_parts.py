@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ftwallet.errors import Refused
 from ftwallet.replication.register import Proposal, ProposalKind
 from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor import obituary
-from ftwallet.supervisor.events import EventLog, read_events
+from ftwallet.supervisor.events import Event, EventLog, encode, read_events, rfc3339
 from ftwallet.supervisor.heartbeat import Pulse
 from ftwallet.supervisor.roles import partner, resolve, role_of
 from ftwallet.supervisor.sentences import cut_short_sentence, refused_sentence
@@ -100,6 +101,16 @@ def test_a_damaged_line_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"nonsense\n" + b'{"at":"t","kind":"k","node":null,"sentence":"s","details":{}}\n')
     assert [event.kind for event in read_events(path)] == ["unreadable", "k"]
+
+
+def test_T1_a_clock_set_back_while_no_supervisor_ran_does_not_turn_the_history_round(tmp_path: Path) -> None:
+    path, tomorrow = tmp_path / "events.jsonl", rfc3339(datetime.now(UTC) + timedelta(days=1))
+    damaged = [encode(Event(at, "damaged", None, "a sentence", {})) for at in ("", "no time", "2999-01-01T00:00:00")]
+    path.write_bytes(encode(Event(tomorrow, "before", None, "a sentence", {})) + b"".join(damaged) + b"no event\n")
+    log = EventLog(path, tmp_path / "log")
+    log.record("after", "a sentence")
+    log.close()
+    assert [event.at for event in read_events(path) if event.kind in ("before", "after")] == [tomorrow, tomorrow]
 
 
 def test_a_history_that_is_missing_is_empty(tmp_path: Path) -> None:
