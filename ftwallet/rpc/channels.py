@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -11,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ftwallet import platform
 from ftwallet.errors import ExitCode, Refused
+from ftwallet.rpc.sockets import socket_path_problem
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _KEEPALIVE_MS = 2_000
@@ -60,7 +62,11 @@ def bind(server: grpc.aio.Server, address: str) -> None:
 
 def _unbound(address: str) -> Refused:
     if address.startswith("unix:"):
-        return Refused(f"{address} cannot be listened on: the path of a socket holds 107 bytes; use a shorter data_dir")
+        path = Path(address.removeprefix("unix:"))
+        problem = socket_path_problem(path)
+        if problem:
+            return Refused(f"{problem}: use a shorter data_dir")
+        return Refused(f"{path} cannot be listened on: see that {path.parent} is a directory that can be written to")
     holder = platform.port_holder(int(address.rpartition(":")[2])) or "a process that cannot be seen from here"
     return Refused(f"{address} is taken by {holder}: stop that, or set another port", ExitCode.PORT_TAKEN)
 

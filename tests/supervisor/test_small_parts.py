@@ -10,7 +10,8 @@ import pytest
 
 from ftwallet.errors import Refused
 from ftwallet.replication.register import Proposal, ProposalKind
-from ftwallet.rpc.sockets import check_socket_paths
+from ftwallet.rpc.channels import bind, new_server
+from ftwallet.rpc.sockets import address, check_socket_paths
 from ftwallet.supervisor import obituary
 from ftwallet.supervisor.events import Event, EventLog, encode, read_events, rfc3339
 from ftwallet.supervisor.heartbeat import Pulse
@@ -170,6 +171,15 @@ def test_a_data_directory_too_deep_for_a_unix_socket_is_one_sentence() -> None:
     check_socket_paths(Path("/tmp/short"))
     with pytest.raises(Refused, match=r"has 125 bytes, and a unix socket's may have 107: choose"):
         check_socket_paths(Path("/" + "x" * 108))
+
+
+@pytest.mark.parametrize(
+    ("directory", "sentence"),
+    [("x" * 108, "may have 107: use a shorter data_dir"), ("missing", "see that .*missing is a directory")],
+)
+async def test_a_socket_that_cannot_be_listened_on_says_why(tmp_path: Path, directory: str, sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        bind(new_server(), address(tmp_path / directory / "control.sock"))
 
 
 def test_a_deposed_primary_that_is_refused_is_told_beside_who_leads() -> None:
