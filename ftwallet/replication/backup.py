@@ -100,7 +100,7 @@ class Backup:
         if message.epoch < self.epoch:
             self.refused += 1
             why = f"epoch {message.epoch} is over: node {self.identity.node} has seen epoch {self.epoch}"
-            return [Send(Refusal(message.session, why, True, self.epoch)), EndSession(message.session, why)]
+            return [Send(Refusal(message.session, why)), EndSession(message.session, why)]
         if isinstance(message, Hello):
             return self._hello(message)
         if message.session != self.session or self.state is BackupState.WAITING:
@@ -160,14 +160,14 @@ class Backup:
     def not_installed(self, session: int, why: str) -> list[Effect]:
         """The answer to Install: the file is not what was offered, and was dropped."""
         self.partial = ""
-        refusal = Send(Refusal(session, why, False, self.epoch))
+        refusal = Send(Refusal(session, why))
         return [*self._become(BackupState.WAITING, why), refusal, EndSession(session, why)]
 
     def divergent(self, session: int, common_lsn: int) -> list[Effect]:
         """The answer to Align when the hash chains differ: one of the logs is damaged, and nothing may be cut."""
         why = f"the logs differ at or before lsn {common_lsn}, where their histories say that they are the same"
         return [
-            Send(Refusal(session, why, False, self.epoch)),
+            Send(Refusal(session, why)),
             EndSession(session, why),
             *self._become(BackupState.WAITING, why),
         ]
@@ -193,7 +193,7 @@ class Backup:
         refusal = stranger(self.identity, hello.sender)
         if refusal:
             return [
-                Send(Refusal(hello.session, refusal, False, self.epoch)),
+                Send(Refusal(hello.session, refusal)),
                 EndSession(hello.session, refusal),
             ]
         # The epoch is durable before the primary learns what we have: from here on an older primary gets no ack.
@@ -241,7 +241,7 @@ class Backup:
             f"the checkpoint at lsn {file.lsn} has format version {file.format_version}, and node {self.identity.node} "
             f"reads up to {self._reads_format}: upgrade node {self.identity.node} to the primary's program"
         )
-        refusal = Send(Refusal(session, why, False, self.epoch))
+        refusal = Send(Refusal(session, why))
         return [*self._become(BackupState.WAITING, why), refusal, EndSession(session, why)]
 
     def _blocks(self, message: Blocks) -> list[Effect]:

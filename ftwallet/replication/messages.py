@@ -171,12 +171,10 @@ class CutReport(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The backup ends the session. `epoch` is the newest that it has seen; `stale` when the sender's was older."""
+    """The backup ends the session."""
 
     session: int
     reason: str
-    stale: bool
-    epoch: int
 
 
 ToBackup = Hello | Begin | Blocks | Slice | CommitMark

@@ -71,7 +71,7 @@ def to_primary(message: ToPrimary) -> wallet_pb2.ToPrimary:
     elif isinstance(message, CutReport):
         wire.cut.operations = message.operations
     elif isinstance(message, Refusal):
-        wire.refusal.CopyFrom(wallet_pb2.Refusal(reason=message.reason, stale=message.stale, epoch=message.epoch))
+        wire.refusal.CopyFrom(wallet_pb2.Refusal(reason=message.reason))
     else:
         reply = wallet_pb2.HelloReply(
             **{"from": _identity_to_wire(message.sender)},
@@ -96,7 +96,7 @@ def from_backup(wire: wallet_pb2.ToPrimary) -> ToPrimary:
     if body == "cut":
         return CutReport(session, wire.cut.operations)
     if body == "refusal":
-        return Refusal(session, wire.refusal.reason, wire.refusal.stale, wire.refusal.epoch)
+        return Refusal(session, wire.refusal.reason)
     raise PeerViolation("the backup sent a message of a kind that this version does not know")
 
 
