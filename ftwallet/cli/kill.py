@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import rich_click as click
 
@@ -15,6 +14,7 @@ from ftwallet.errors import ExitCode
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
 from ftwallet.supervisor.client import SupervisorClient
 from ftwallet.supervisor.order import Order
+from ftwallet.supervisor.schema import Document
 
 _STAGES = tuple(dict.fromkeys(str(stage) for stage in (*PRIMARY_STAGES, *BACKUP_STAGES)))
 
@@ -28,8 +28,6 @@ _MEANWHILE = {
     "restarted": "waiting until clients are served and the pair is whole",
 }
 _STATUS_WORDS = {"UNKNOWN": "unknown to the primary (it was never recorded)"}
-
-Document = dict[str, Any]
 
 
 @click.command()

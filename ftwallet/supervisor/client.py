@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
@@ -18,13 +18,12 @@ from ftwallet.rpc.v1 import control_pb2 as pb
 from ftwallet.rpc.v1.control_pb2_grpc import SupervisorStub
 from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
 from ftwallet.supervisor.order import Order
+from ftwallet.supervisor.schema import Document
 
 _STATUS_DEADLINE_S = 5.0
 _STOP_DEADLINE_S = 120.0
 _FILES_DEADLINE_S = 660.0
 _STORY_SLACK_S = 180.0
-
-Document = dict[str, Any]
 
 
 class NoSupervisor(Refused):

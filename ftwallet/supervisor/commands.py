@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import time
-from typing import Any
 
 import grpc
 
 from ftwallet.errors import Refused
 from ftwallet.rpc.v1.control_pb2 import ExportRequest, ImportRequest
-from ftwallet.supervisor.documents import SCHEMA
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.policy import signal_name
 from ftwallet.supervisor.roles import PRIMARY, resolve
+from ftwallet.supervisor.schema import SCHEMA, Document
 from ftwallet.supervisor.slots import Phase, Slot
 
 _FILES_DEADLINE_S = 600.0
 _STOP_SLACK_S = 5.0
-
-Document = dict[str, Any]
 
 
 async def signal_node(supervisor: Supervisor, role: str, number: int) -> Document:

@@ -27,6 +27,7 @@ from ftwallet.rpc.v1.wallet_pb2 import StatusRequest
 from ftwallet.supervisor import commands, documents, whatif
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.order import Order
+from ftwallet.supervisor.schema import Document
 from ftwallet.supervisor.story import Story
 from ftwallet.witness.file import FileWitness
 
@@ -168,5 +169,5 @@ async def _abort(context: Context, code: grpc.StatusCode, sentence: str) -> NoRe
     await context.abort(code, sentence)
 
 
-def _document(document: dict[str, Any]) -> pb.Document:
+def _document(document: Document) -> pb.Document:
     return pb.Document(json=json.dumps(document, ensure_ascii=False))

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from ftwallet.rpc.sockets import SUPERVISOR_SOCKET
 from ftwallet.supervisor.promotion import Failover, explained, hindrance
 from ftwallet.supervisor.roles import PRIMARY
+from ftwallet.supervisor.schema import SCHEMA, Document
 from ftwallet.supervisor.slots import Phase, Slot
 
 if TYPE_CHECKING:
     from ftwallet.config import Config
     from ftwallet.supervisor.loop import Supervisor
 
-SCHEMA = 1
 
-
-def status(supervisor: Supervisor) -> dict[str, Any]:
+def status(supervisor: Supervisor) -> Document:
     """Return the cluster's status; see docs for each key."""
     config, register = supervisor.config, supervisor.register
     return {
@@ -41,7 +40,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
-def _failover(last: Failover | None) -> dict[str, Any] | None:
+def _failover(last: Failover | None) -> Document | None:
     if last is None:
         return None
     return {"at": last.at, "from": last.origin, "to": last.heir, "cause": last.cause, "gap_ms": last.gap_ms}
@@ -58,7 +57,7 @@ def reason(supervisor: Supervisor, slot: Slot) -> str:
     return slot.run.status.reason if slot.run.status is not None else ""
 
 
-def _node(supervisor: Supervisor, slot: Slot) -> dict[str, Any]:
+def _node(supervisor: Supervisor, slot: Slot) -> Document:
     config, role, seen = supervisor.config, supervisor.fleet.role(slot), slot.last
     running = slot.run is not None
     rss_bytes, cpu_percent = _usage(slot)

@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 
@@ -21,9 +21,9 @@ from ftwallet.ledger.operations import Kind, Operation, decode_operations
 from ftwallet.rpc.sockets import NODE_SOCKET, open_blocking_channel, socket_path_problem
 from ftwallet.rpc.v1.control_pb2 import FindRequest
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
-from ftwallet.supervisor.documents import SCHEMA
 from ftwallet.supervisor.events import rfc3339
 from ftwallet.supervisor.roles import partner
+from ftwallet.supervisor.schema import SCHEMA, Document
 from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES
 from ftwallet.witness.file import FileWitness
 
@@ -31,8 +31,6 @@ _ANSWER_WITHIN_S = 2.0
 _QUARANTINE = "quarantine"
 _NO_TRANSACTIONS = frozenset({Kind.CHANGED_RULES, Kind.IMPORTED_BALANCE, Kind.GROUP})
 _BECAME = ("status", "success", "lsn", "epoch", "time")
-
-Document = dict[str, Any]
 
 
 class Record(NamedTuple):

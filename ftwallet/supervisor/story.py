@@ -19,12 +19,13 @@ from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
 from ftwallet.ledger.money import format_amount
 from ftwallet.rpc.v1.control_pb2 import ArmRequest, DisarmRequest
 from ftwallet.supervisor import traces
-from ftwallet.supervisor.documents import SCHEMA, http_url
+from ftwallet.supervisor.documents import http_url
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.order import Order
 from ftwallet.supervisor.policy import describe, signal_name
 from ftwallet.supervisor.probe import ACCOUNT, Answered, Probe
 from ftwallet.supervisor.roles import PRIMARY, partner, resolve
+from ftwallet.supervisor.schema import SCHEMA, Document
 from ftwallet.supervisor.slots import DeathNote, Ending, Phase, Run
 
 _ARM_DEADLINE_S = 2.0
@@ -32,8 +33,6 @@ _DIGESTS_WITHIN_S = 3.0
 _PROBE_WITHIN_S = 10.0
 _PROMOTED_WITHIN_S = 10.0
 _CONNECT_SLACK_S = 1.0
-
-Document = dict[str, Any]
 
 
 class Story:

@@ -31,7 +31,7 @@ from ftwallet.replication.register import Register
 from ftwallet.rpc.sockets import NODE_SOCKET, open_blocking_channel, socket_path_problem
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
-from ftwallet.supervisor.documents import SCHEMA
+from ftwallet.supervisor.schema import SCHEMA
 from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES
 from ftwallet.witness.file import FileWitness
 

@@ -7,12 +7,12 @@ asks; here their answers are only put into words.
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ftwallet.supervisor.documents import SCHEMA
 from ftwallet.supervisor.loop import Supervisor
 from ftwallet.supervisor.policy import GiveUp, Restart, Stay, Verdict
 from ftwallet.supervisor.roles import PRIMARY, partner, resolve
+from ftwallet.supervisor.schema import SCHEMA, Document
 from ftwallet.supervisor.slots import Phase, Slot
 
 
@@ -25,10 +25,10 @@ class Foretold(NamedTuple):
     sentences: list[str]
 
 
-def killed(supervisor: Supervisor, role: str) -> dict[str, Any]:
+def killed(supervisor: Supervisor, role: str) -> Document:
     """Return what a SIGKILL of a node would bring about. Raises Refused if `role` is none."""
     slot = supervisor.slots[resolve(role, supervisor.register.primary)]
-    document: dict[str, Any] = {
+    document: Document = {
         "schema": SCHEMA,
         "node": slot.node,
         "role": supervisor.fleet.role(slot),
@@ -155,7 +155,7 @@ def _restarted(supervisor: Supervisor, slot: Slot, delay_s: float, early_deaths:
     return what
 
 
-def _verdict_document(verdict: Verdict) -> dict[str, Any]:
+def _verdict_document(verdict: Verdict) -> Document:
     match verdict:
         case Stay():
             return {"verdict": "stay", "delay_s": None, "reason": None}
