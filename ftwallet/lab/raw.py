@@ -9,7 +9,6 @@ deposit costs more than this is what validation, log, replication and ledger cos
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from ftwallet import platform
 from ftwallet.api.server import HttpServer
+from ftwallet.node.collector import spare_what_lives
 
 ANSWER: Final = b'{"success":true,"message":"Deposited 1.25","new_balance":123.75,"transaction_id":"0123abcd-1-12345"}'
 """As long as the usual answer to one of the bench's deposits."""
@@ -38,9 +38,7 @@ async def raw_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
 async def _serve(listener: socket.socket) -> None:
     server = HttpServer(raw_endpoint)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.handle_exit, signal.SIGTERM, None)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # as a node does
+    spare_what_lives()  # as a node does
     await server.serve(sockets=[listener])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from ftwallet.errors import EXIT_FILE, BrokenInvariant, DiskFault, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal.identity import lock_directory, lock_holder
 from ftwallet.node import logs
+from ftwallet.node.collector import spare_what_lives
 from ftwallet.node.control import Node, NodeControlServicer
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import NetworkPorts
@@ -101,10 +101,7 @@ async def _until_over(
         return
     control.node = opening.result()
     await health.serve()
-    # What lives until the end need not be looked at by the collector again: its full passes cost tens of milliseconds.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    spare_what_lives()
     await ending
     node = control.node
     if node is None:  # it ended in the middle of a promotion

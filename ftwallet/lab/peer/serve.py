@@ -5,7 +5,6 @@ It serves on the listening socket FD with the database whose socket is in DIRECT
 
 from __future__ import annotations
 
-import gc
 import socket
 import sys
 
@@ -15,6 +14,7 @@ from ftwallet import platform
 from ftwallet.lab.peer.app import create_app
 from ftwallet.lab.peer.postgres import DATABASE, PRIMARY_PORT, USER
 from ftwallet.lab.peer.store import Store, open_store
+from ftwallet.node.collector import spare_what_lives
 
 
 def main() -> None:
@@ -24,9 +24,7 @@ def main() -> None:
 
     async def connect() -> Store:
         store = await open_store(directory, PRIMARY_PORT, USER, DATABASE)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)  # as a node of ours does: both have the same of it
+        spare_what_lives()  # as a node of ours does: both have the same of it
         return store
 
     config = uvicorn.Config(
