@@ -97,8 +97,10 @@ class Wallet(Protocol):
     def applied_lsn(self) -> int:
         """The lsn that reads are made at."""
 
-    def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
-        """Begin, join or replay a transaction.
+    def submit(
+        self, kind: Kind, account_id: str, amount: int, transaction_id: str, extra: bytes = b""
+    ) -> Awaitable[Answer]:
+        """Begin, join or replay a transaction, which asks this `Body`.
 
         Raises `Unavailable`, at once or from the awaitable, within the request time-out.
         """
@@ -131,7 +133,9 @@ class NoWallet:
     epoch = 0
     applied_lsn = 0
 
-    def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+    def submit(
+        self, kind: Kind, account_id: str, amount: int, transaction_id: str, extra: bytes = b""
+    ) -> Awaitable[Answer]:
         """Raise Unavailable."""
         raise Unavailable("The wallet is starting or recovering", in_doubt=True)
 

@@ -19,9 +19,10 @@ from ftwallet.ledger.outcomes import OutcomeCode
 class ImportedOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """What an imported transaction carries; `kind` is 0 where its file does not hold the body."""
 
-    kind: Annotated[int, Meta(ge=0, le=2)]
+    kind: Annotated[int, Meta(ge=0, le=8)]
     code: OutcomeCode
     digits: str | None
+    extra: bytes = b""
 
     @property
     def new_balance(self) -> int | None:
@@ -42,8 +43,8 @@ def imported_transaction(
     new_balance: int | None = None,
 ) -> Operation:
     """Make an id known with its outcome; without a body the id will match any body."""
-    kind, account_id, amount = body or (0, "", 0)
-    outcome = ImportedOutcome(int(kind), code, None if new_balance is None else str(new_balance))
+    kind, account_id, amount, rest = body or (0, "", 0, b"")
+    outcome = ImportedOutcome(int(kind), code, None if new_balance is None else str(new_balance), rest)
     extra = msgspec.msgpack.encode(outcome)
     return operation(Kind.IMPORTED_TRANSACTION, transaction_id, account_id, amount, time_us, extra)
 

@@ -8,16 +8,19 @@ to an lsn and differ in digest have executed it differently, which no disk or ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from typing import Final
 
 from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.imports import imported_outcome
-from ftwallet.ledger.operations import Kind, Operation, rolled_back_kind
+from ftwallet.ledger.legs import decode_legs
+from ftwallet.ledger.moving import move
+from ftwallet.ledger.operations import MOVEMENTS, Body, Kind, Operation, rolled_back_body
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
-from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, unpack
+from ftwallet.ledger.overlay import Kept, Overlay
+from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, remember, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
 from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread
 
@@ -135,13 +138,13 @@ class Ledger:
         self, lsn: int, epoch: int, operation: Operation, recorded: bytes | None
     ) -> tuple[Outcome, bytes]:
         """Any one operation but a group."""
-        kind, account_id, amount = operation.kind, operation.account_id, operation.amount
-        if kind > _WITHDRAW or (recorded is not None and not is_rolled_back(recorded)):
+        if operation.kind not in MOVEMENTS or (recorded is not None and not is_rolled_back(recorded)):
             return self._uncommon(lsn, epoch, operation)
-        move = self._deposit if kind == _DEPOSIT else self._withdraw
-        outcome = move(self._state.accounts, account_id, amount)
-        figure = outcome.new_balance if outcome.limit is None else outcome.limit
-        record = pack(kind, outcome.code, account_id, lsn, epoch, operation.time_us, amount, figure)
+        try:
+            outcome = self._move(self._state.accounts, operation)
+        except ValueError as error:
+            raise _bad_record(lsn, error) from error
+        record = remember(operation.body, outcome, lsn, epoch, operation.time_us)
         self._state.transactions[operation.transaction_id] = record
         return outcome, record
 
@@ -155,7 +158,7 @@ class Ledger:
         records: list[bytes],
     ) -> None:
         """All of these movements, or none; an id that has its outcome already keeps it, and has no say."""
-        if len(members) != group.amount or any(one.kind > _WITHDRAW for one in members):
+        if len(members) != group.amount or any(one.kind not in MOVEMENTS for one in members):
             raise BrokenInvariant(f"the group at lsn {lsn} holds what no primary writes")
         fresh: dict[str, Operation] = {}
         for one in members:
@@ -171,37 +174,41 @@ class Ledger:
             if outcome is None:
                 outcome, record = self._uncommon(at, epoch, one)
             else:
-                figure = outcome.new_balance if outcome.limit is None else outcome.limit
-                record = pack(one.kind, outcome.code, one.account_id, at, epoch, one.time_us, one.amount, figure)
+                record = remember(one.body, outcome, at, epoch, one.time_us)
                 self._state.transactions[one.transaction_id] = record
             outcomes.append(outcome)
             records.append(record)
 
     def _decide(self, movements: Sequence[Operation]) -> tuple[bool, list[Outcome]]:
         """Whether all of them can be done, one after the other; only then have they moved money."""
-        accounts = self._state.accounts
-        touched = {WORLD, *(one.account_id for one in movements)}
-        moved = {account_id: accounts[account_id] for account_id in touched if account_id in accounts}
+        moved = Overlay(self._state.accounts)
         decided: list[Outcome] = []
         for place, one in enumerate(movements):
-            move = self._deposit if one.kind == _DEPOSIT else self._withdraw
-            outcome = move(moved, one.account_id, one.amount)
+            outcome = self._move(moved, one)
             if outcome.code != _OK:
                 refused = [_GROUP_REFUSED] * len(movements)
                 refused[place] = outcome
                 return False, refused
             decided.append(outcome)
-        accounts.update(moved)
+        moved.keep()
         return True, decided
+
+    def _move(self, accounts: Kept[int], one: Operation) -> Outcome:
+        """Any one movement; raises ValueError on a bad record."""
+        if one.kind == _DEPOSIT:
+            return self._deposit(accounts, one.account_id, one.amount)
+        if one.kind == _WITHDRAW:
+            return self._withdraw(accounts, one.account_id, one.amount)
+        return move(accounts, self._standing.rules, decode_legs(one.extra))
 
     def _is_settled(self, transaction_id: str) -> bool:
         recorded = self._state.transactions.get(transaction_id)
         return recorded is not None and not is_rolled_back(recorded)
 
-    def _deposit(self, accounts: MutableMapping[str, int], account_id: str, amount: int) -> Outcome:
+    def _deposit(self, accounts: Kept[int], account_id: str, amount: int) -> Outcome:
         if account_id == WORLD:
             return _NOT_FOUND
-        new_balance = accounts.get(account_id, 0) + amount
+        new_balance = (accounts.get(account_id) or 0) + amount
         limit = self._standing.rules.max_balance
         if new_balance > limit:
             return Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=limit)
@@ -209,7 +216,7 @@ class Ledger:
         accounts[account_id] = new_balance
         return Outcome(_OK, new_balance)
 
-    def _withdraw(self, accounts: MutableMapping[str, int], account_id: str, amount: int) -> Outcome:
+    def _withdraw(self, accounts: Kept[int], account_id: str, amount: int) -> Outcome:
         balance = accounts.get(account_id)
         if balance is None or account_id == WORLD:
             return _NOT_FOUND
@@ -227,30 +234,27 @@ class Ledger:
             self.duplicates += 1
             return _outcome(unpack(recorded)), recorded
         try:
-            kind, outcome = self._settle(operation)
+            body, outcome = self._settle(operation)
         except ValueError as error:
-            raise BrokenInvariant(f"the record at lsn {lsn} holds what no primary writes: {error}") from error
-        account_id, amount = "", 0
-        if kind != UNKNOWN_BODY:
-            account_id, amount = operation.account_id, operation.amount
-        figure = outcome.new_balance if outcome.limit is None else outcome.limit
-        record = pack(kind, outcome.code, account_id, lsn, epoch, operation.time_us, amount, figure)
+            raise _bad_record(lsn, error) from error
+        record = remember(body, outcome, lsn, epoch, operation.time_us)
         if transaction_id:
             self._state.transactions[transaction_id] = record
         return outcome, record
 
-    def _settle(self, operation: Operation) -> tuple[int, Outcome]:
-        """Kind to remember (`UNKNOWN_BODY` where not known) and outcome; raises ValueError on a bad record."""
-        kind = Kind(operation.kind)
+    def _settle(self, operation: Operation) -> tuple[Body | None, Outcome]:
+        """Body to remember (None where it is not known) and outcome; raises ValueError on a bad record."""
+        kind, account_id, amount, _ = operation.body
         if kind is Kind.ROLLED_BACK:
-            return rolled_back_kind(operation) or UNKNOWN_BODY, Outcome(OutcomeCode.ROLLED_BACK)
+            return rolled_back_body(operation), Outcome(OutcomeCode.ROLLED_BACK)
         if kind is Kind.IMPORTED_TRANSACTION:
             imported = imported_outcome(operation)
-            return imported.kind, Outcome(imported.code, imported.new_balance)
+            body = Body(Kind(imported.kind), account_id, amount, imported.extra) if imported.kind else None
+            return body, Outcome(imported.code, imported.new_balance)
         if kind is Kind.IMPORTED_BALANCE:
-            return kind, self._open_account(operation)
+            return Body(kind, account_id, amount), self._open_account(operation)
         if kind is Kind.CHANGED_RULES:
-            return kind, self._change_rules(decode_rules(operation.extra))
+            return Body(kind, account_id, amount), self._change_rules(decode_rules(operation.extra))
         raise ValueError(f"a {kind.name} among the uncommon")
 
     def _open_account(self, imported: Operation) -> Outcome:
@@ -327,6 +331,10 @@ class Ledger:
         return ledger
 
 
+def _bad_record(lsn: int, error: ValueError) -> BrokenInvariant:
+    return BrokenInvariant(f"the record at lsn {lsn} holds what no primary writes: {error}")
+
+
 def _transaction(transaction_id: str, packed: bytes) -> Transaction:
     known = unpack(packed)
     outcome = _outcome(known)
@@ -343,12 +351,16 @@ def _transaction(transaction_id: str, packed: bytes) -> Transaction:
         time_us=known.time_us,
         status=Status.ROLLED_BACK if is_rolled_back(packed) else Status.COMMITTED,
         limit=outcome.limit,
+        extra=known.extra,
+        balances=known.balances,
+        leg=known.leg,
     )
 
 
 def _outcome(known: Packed) -> Outcome:
     """The outcome that a remembered transaction had."""
     code = OutcomeCode(known.code)
-    if code == OutcomeCode.BALANCE_OVER_LIMIT:
-        return Outcome(code, limit=known.figure)
-    return Outcome(code, known.figure)
+    over_limit = code == OutcomeCode.BALANCE_OVER_LIMIT
+    return Outcome(
+        code, None if over_limit else known.figure, known.figure if over_limit else None, known.balances, known.leg
+    )

@@ -28,14 +28,23 @@ class Kind(IntEnum):
     IMPORTED_TRANSACTION = 5
     CHANGED_RULES = 6
     GROUP = 7
+    TRANSFER = 8
+
+
+MOVEMENTS: Final = frozenset({Kind.DEPOSIT, Kind.WITHDRAW, Kind.TRANSFER})
+"""What somebody may ask for, alone or in a batch; the others are records of a node's own."""
 
 
 class Body(NamedTuple):
-    """What a transaction asks, beside its id: a deposit or a withdrawal of `amount` minor units."""
+    """What a transaction asks, beside its id.
+
+    A deposit or a withdrawal of `amount` minor units; all that another kind asks stands encoded in `extra`.
+    """
 
     kind: Kind
     account_id: str
     amount: int
+    extra: bytes = b""
 
 
 class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -44,7 +53,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_u
     The amount, in minor units, is kept as two halves of 64 bits, because msgpack has no greater integer.
     """
 
-    kind: Annotated[int, Meta(ge=1, le=7)]
+    kind: Annotated[int, Meta(ge=1, le=8)]
     transaction_id: str
     account_id: str
     low: Annotated[int, Meta(ge=0)]
@@ -57,6 +66,11 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_u
         """Amount in minor units."""
         return self.high << 64 | self.low
 
+    @property
+    def body(self) -> Body:
+        """What it asks; raises ValueError when its kind is none."""
+        return Body(Kind(self.kind), self.account_id, self.amount, self.extra)
+
 
 def operation(
     kind: Kind, transaction_id: str, account_id: str, amount: int, time_us: int, extra: bytes = b""
@@ -67,16 +81,25 @@ def operation(
     return Operation(int(kind), transaction_id, account_id, amount & _LOW, amount >> 64, time_us, extra)
 
 
+def asked(body: Body, transaction_id: str, time_us: int) -> Operation:
+    """The operation that asks this body."""
+    kind, account_id, amount, extra = body
+    return operation(kind, transaction_id, account_id, amount, time_us, extra)
+
+
 def rolled_back(transaction_id: str, body: Operation | None, time_us: int) -> Operation:
     """The record that recovery undid a transaction; `body` is what it asked, if more than its id is known."""
     if body is None:
         return operation(Kind.ROLLED_BACK, transaction_id, "", 0, time_us)
-    return operation(Kind.ROLLED_BACK, transaction_id, body.account_id, body.amount, time_us, extra=bytes((body.kind,)))
+    extra = bytes((body.kind,)) + body.extra
+    return operation(Kind.ROLLED_BACK, transaction_id, body.account_id, body.amount, time_us, extra)
 
 
-def rolled_back_kind(record: Operation) -> Kind | None:
-    """Kind of the transaction that a ROLLED_BACK record undid; None where it does not hold the body."""
-    return Kind(record.extra[0]) if record.extra else None
+def rolled_back_body(record: Operation) -> Body | None:
+    """What the transaction that a ROLLED_BACK record undid had asked; None where the record does not hold it."""
+    if not record.extra:
+        return None
+    return Body(Kind(record.extra[0]), record.account_id, record.amount, record.extra[1:])
 
 
 def group(count: int, time_us: int) -> Operation:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ftwallet.ledger.legs import decode_legs, first_different_leg
 from ftwallet.ledger.money import format_amount
 from ftwallet.ledger.operations import Body, Kind
 
@@ -40,20 +41,25 @@ class Status(StrEnum):
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """Answer to one operation, in minor units: `new_balance` where money moved, `limit` where that refused it.
 
+    Of a transfer `balances` are those of all accounts that it touched, in the order of `legs.accounts_of`, and `leg` is
+    the place of the one that refused it.
     A struct and not a tuple, because thousands are made in a block and the garbage collector need not follow them.
     """
 
     code: OutcomeCode
     new_balance: int | None = None
     limit: int | None = None
+    balances: tuple[int, ...] = ()
+    leg: int | None = None
 
 
 class Transaction(NamedTuple):
     """What is remembered under a transaction's id.
 
     Amounts are in minor units, times in microseconds since 1970 UTC. `kind`, `account_id` and `amount` are
-    None together, where the body is not known (an import, or a rollback of which only the id was reported).
-    `limit` is the limit that refused it, as it was then. While it is PENDING, `code` is OK and says nothing yet.
+    None together, where the body is not known (an import, or a rollback of which only the id was reported). `extra`
+    is the rest of the body. `limit` is the limit that refused it, as it was then; `balances` and `leg` are as in its
+    Outcome. While it is PENDING, `code` is OK and says nothing yet.
     """
 
     transaction_id: str
@@ -67,6 +73,9 @@ class Transaction(NamedTuple):
     time_us: int
     status: Status
     limit: int | None = None
+    extra: bytes = b""
+    balances: tuple[int, ...] = ()
+    leg: int | None = None
 
     @property
     def success(self) -> bool:
@@ -82,19 +91,50 @@ def first_difference(transaction: Transaction, body: Body) -> str | None:
     if transaction.kind is None or transaction.status is Status.ROLLED_BACK:
         return None
     recorded = (transaction.kind, transaction.account_id, transaction.amount)
-    return next((name for name, was, now in zip(_PARAMETERS, recorded, body, strict=True) if was != now), None)
+    asked = (body.kind, body.account_id, body.amount)
+    different = next((name for name, was, now in zip(_PARAMETERS, recorded, asked, strict=True) if was != now), None)
+    if different is None and transaction.extra != body.extra:
+        return first_different_leg(transaction.extra, body.extra)
+    return different
 
 
-def message(kind: Kind | None, code: OutcomeCode, amount: int | None, exponent: int, limit: int | None = None) -> str:
-    """The sentence of an outcome; `amount` and `limit` in minor units, written with `exponent` decimals."""
-    if code == OutcomeCode.BALANCE_OVER_LIMIT and limit is not None:
-        return f"Balance would be over the limit of {format_amount(limit, exponent)}"
+def message(
+    kind: Kind | None,
+    code: OutcomeCode,
+    amount: int | None,
+    exponent: int,
+    limit: int | None = None,
+    extra: bytes = b"",
+    leg: int | None = None,
+) -> str:
+    """The sentence of an outcome; `amount` and `limit` in minor units, written with `exponent` decimals.
+
+    `extra` and `leg` are those of a transfer.
+    """
+    legs = decode_legs(extra) if kind is Kind.TRANSFER else []
     if code != OutcomeCode.OK:
-        return _REFUSALS[code]
+        where = f" (legs[{leg}])" if leg is not None and len(legs) > 1 else ""
+        return _refusal(code, exponent, limit) + where
+    if len(legs) > 1:
+        return f"Transferred {len(legs)} legs"
+    if legs:
+        amount = legs[0].amount
     verb = _DONE.get(kind)
     if verb is None or amount is None:
         return "Done"
     return f"{verb} {format_amount(amount, exponent)}"
+
+
+def sentence(transaction: Transaction, exponent: int) -> str:
+    """The sentence of a transaction that has its outcome."""
+    one = transaction
+    return message(one.kind, one.code, one.amount, exponent, one.limit, one.extra, one.leg)
+
+
+def _refusal(code: OutcomeCode, exponent: int, limit: int | None) -> str:
+    if code == OutcomeCode.BALANCE_OVER_LIMIT and limit is not None:
+        return f"Balance would be over the limit of {format_amount(limit, exponent)}"
+    return _REFUSALS[code]
 
 
 _PARAMETERS: Final = ("type", "account_id", "amount")
@@ -103,6 +143,7 @@ _DONE: Final[dict[Kind | None, str]] = {
     Kind.DEPOSIT: "Deposited",
     Kind.WITHDRAW: "Withdrew",
     Kind.IMPORTED_BALANCE: "Imported",
+    Kind.TRANSFER: "Transferred",
 }
 
 _REFUSALS: Final = {

@@ -1,8 +1,9 @@
 """What is remembered under a transaction's id, packed into one `bytes`.
 
 A node remembers every id for ever, so this form decides how much room a million of them take: 25 bytes and
-the account's id for common transactions, 43 where figures pass 32 bits, 59 past 64 bits. The packing is
-canonical: one content has one form, so a digest over packed bytes compares contents.
+the account's id for common transactions, 43 where figures pass 32 bits, 59 past 64 bits. A transfer has a form
+of its own, whose rest is msgpack. The packing is canonical: one content has one form, so a digest over packed
+bytes compares contents.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import struct
 from struct import Struct
 from typing import Final, NamedTuple
 
-from ftwallet.ledger.outcomes import OutcomeCode
+import msgspec
+
+from ftwallet.ledger.operations import Body
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode
 
 # Each form: form, kind, code, lsn, epoch, time, amount, figure; the widest has two halves of the last two.
 # What follows is the account's id.
 _SMALL: Final = Struct("<BBBIHQII")
 _WIDE: Final = Struct("<BBBQQQQQ")
 _HUGE: Final = Struct("<BBBQQQQQQQ")
-_SMALL_FORM, _WIDE_FORM, _HUGE_FORM = 0, 1, 2
+_SMALL_FORM, _WIDE_FORM, _HUGE_FORM, _OTHER_FORM = 0, 1, 2, 3
+_OTHER: Final = Struct("<BBBQQQ")  # form, kind, code, lsn, epoch, time
 _FORMS: Final = {_SMALL_FORM: _SMALL, _WIDE_FORM: _WIDE, _HUGE_FORM: _HUGE}
 _NO_FIGURE: Final = 0x80
 _CODE_AT: Final = 2
@@ -40,6 +45,18 @@ class Packed(NamedTuple):
     time_us: int
     amount: int
     figure: int | None
+    extra: bytes = b""
+    balances: tuple[int, ...] = ()
+    leg: int | None = None
+
+
+class _Rest(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What follows in the other form; figures are decimal digits, because msgpack's integers end at 64 bits."""
+
+    extra: bytes
+    balances: list[str] = []
+    figure: str | None = None
+    leg: int | None = None
 
 
 def pack(
@@ -65,16 +82,34 @@ def pack(
     return _HUGE.pack(_HUGE_FORM | flag, kind, code, lsn, epoch, time_us, *halves) + account
 
 
+def remember(body: Body | None, outcome: Outcome, lsn: int, epoch: int, time_us: int) -> bytes:
+    """Pack a transaction that asked `body`, None where that is not known, and had this outcome."""
+    kind, account_id, amount, extra = body or (UNKNOWN_BODY, "", 0, b"")
+    figure = outcome.new_balance if outcome.limit is None else outcome.limit
+    if not extra:
+        return pack(kind, outcome.code, account_id, lsn, epoch, time_us, amount, figure)
+    balances = [str(one) for one in outcome.balances]
+    rest = _Rest(extra, balances, None if figure is None else str(figure), outcome.leg)
+    return _OTHER.pack(_OTHER_FORM, kind, outcome.code, lsn, epoch, time_us) + _encode(rest)
+
+
 def unpack(packed: bytes) -> Packed:
     """Take a packed transaction apart; raises ValueError when it is not one."""
     try:
         return _unpack(packed)
-    except (IndexError, struct.error, UnicodeDecodeError) as error:
+    except (IndexError, struct.error, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise ValueError(f"{len(packed)} bytes that are no packed transaction") from error
 
 
 def _unpack(packed: bytes) -> Packed:
     form = packed[0] & ~_NO_FIGURE
+    if form == _OTHER_FORM:
+        _, kind, code, lsn, epoch, time_us = _OTHER.unpack_from(packed)
+        rest = _decode(packed[_OTHER.size :])
+        figure = None if rest.figure is None else int(rest.figure)
+        return Packed(
+            kind, code, "", lsn, epoch, time_us, 0, figure, rest.extra, tuple(map(int, rest.balances)), rest.leg
+        )
     if form not in _FORMS:
         raise ValueError(f"a packed transaction of the unknown form {form}")
     layout = _FORMS[form]
@@ -88,3 +123,7 @@ def _unpack(packed: bytes) -> Packed:
 def is_rolled_back(packed: bytes) -> bool:
     """Whether recovery undid it, so that its id may be used once more; on the path of every operation."""
     return packed[_CODE_AT] == _ROLLED_BACK
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Rest).decode

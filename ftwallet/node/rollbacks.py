@@ -12,10 +12,10 @@ from pathlib import Path
 from ftwallet import platform
 from ftwallet.errors import DiskFault
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, decode_operations, encode_operations, rolled_back
+from ftwallet.ledger.operations import MOVEMENTS, Kind, Operation, decode_operations, encode_operations, rolled_back
 
 ROLLBACKS_FILE = "rollbacks.msgpack"
-_ASKED = (Kind.DEPOSIT, Kind.WITHDRAW, Kind.ROLLED_BACK)
+_ASKED = MOVEMENTS | {Kind.ROLLED_BACK}
 """What somebody may ask about again, or had been told of; other records of a node's own are made anew when due."""
 
 
@@ -63,6 +63,6 @@ class Rollbacks:
 
 def rollback_record(one: Operation, time_us: int) -> Operation:
     """The record that says of a cut operation that it was rolled back."""
-    if one.kind in (Kind.DEPOSIT, Kind.WITHDRAW):
+    if one.kind in MOVEMENTS:
         return rolled_back(one.transaction_id, one, time_us)
     return one  # an earlier ROLLED_BACK: it is simply written again

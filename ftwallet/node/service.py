@@ -29,9 +29,9 @@ from ftwallet.ledger.operations import (
     Body,
     Kind,
     Operation,
+    asked,
     decode_operations,
     encode_operations,
-    operation,
 )
 from ftwallet.ledger.outcomes import Status, Transaction, first_difference
 from ftwallet.ledger.rules import Rules, changed_rules
@@ -176,11 +176,13 @@ class PrimaryWalletService:
 
     balance = get_balance
 
-    def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Awaitable[Answer]:
+    def submit(
+        self, kind: Kind, account_id: str, amount: int, transaction_id: str, extra: bytes = b""
+    ) -> Awaitable[Answer]:
         """Begin a transaction, join the one under way, or replay what is recorded. Raises Unavailable."""
         if not self.ready:
             raise Unavailable("The wallet is starting or recovering", in_doubt=True)
-        body = Body(kind, account_id, amount)
+        body = Body(kind, account_id, amount, extra)
         pending = self._underway.get(transaction_id)
         if pending is None:
             if self._ledger.state.is_unread(transaction_id):
@@ -199,7 +201,7 @@ class PrimaryWalletService:
 
     async def _submit_when_read(self, body: Body, transaction_id: str) -> Answer:
         await self._bring_in((transaction_id,))
-        return await self.submit(body.kind, body.account_id, body.amount, transaction_id)
+        return await self.submit(body.kind, body.account_id, body.amount, transaction_id, body.extra)
 
     async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
         """Have what is to be asked next in memory."""
@@ -255,8 +257,7 @@ class PrimaryWalletService:
 
     def _begin(self, body: Body, transaction_id: str) -> Pending:
         self._refuse(1)
-        kind, account_id, amount = body
-        pending = self._underway.add(operation(kind, transaction_id, account_id, amount, self._now_us()))
+        pending = self._underway.add(asked(body, transaction_id, self._now_us()))
         if self._injector.armed:
             self._inject_at_the_ends(transaction_id)
         self._queue.add(pending)

@@ -69,4 +69,5 @@ def pending_transaction(one: Operation, lsn: int, epoch: int) -> Transaction:
         epoch=epoch,
         time_us=one.time_us,
         status=Status.PENDING,
+        extra=one.extra,
     )

@@ -212,7 +212,7 @@ class Underway:
     def wait_for_record(self, pending: Pending) -> asyncio.Future[Answer]:
         """Wait for a record of the node's own, as long as it takes."""
         one = pending.operation
-        return Waiter(pending, Body(Kind(one.kind), one.account_id, one.amount), self._new_future(), math.inf).future
+        return Waiter(pending, one.body, self._new_future(), math.inf).future
 
     def answer(self, pending: Pending, outcome: Outcome, mode: str) -> None:
         """The outcome is known: tell everybody who waits, and forget it here."""
@@ -302,4 +302,7 @@ def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
         one.time_us,
         Status.COMMITTED,
         outcome.limit,
+        one.extra,
+        outcome.balances,
+        outcome.leg,
     )

@@ -23,7 +23,8 @@ import msgspec
 from ftwallet.errors import BrokenInvariant, ExitCode, Refused
 from ftwallet.journal.checkpoints import CheckpointMeta
 from ftwallet.ledger.chunks import AccountsChunk, EndChunk, HeadChunk, TransactionsChunk, chunks
-from ftwallet.ledger.operations import Kind, Operation
+from ftwallet.ledger.legs import accounts_of, decode_legs
+from ftwallet.ledger.operations import MOVEMENTS, Kind, Operation
 from ftwallet.ledger.rules import decode_rules, encode_rules
 from ftwallet.ledger.state import NOTHING, WORLD, Found, Loading, Standing, Unread
 from ftwallet.store.known import Known
@@ -34,7 +35,7 @@ Value = TypeVar("Value", int, bytes)
 FORMAT_VERSION: Final = 1
 
 _PAGE: Final = 1_000
-_WITHDRAW: Final = int(Kind.WITHDRAW)
+_TRANSFER: Final = int(Kind.TRANSFER)
 
 
 class Frozen(NamedTuple):
@@ -102,8 +103,12 @@ class StoreState:
 
     def _pull(self, operations: Sequence[Operation], new: bool) -> Unread:
         """Bring in what memory has; returns what it has not."""
-        accounts = {one.account_id for one in operations}.difference(self.accounts)
-        ids = [one.transaction_id for one in operations if not new or one.kind > _WITHDRAW]
+        accounts = {one.account_id for one in operations}
+        for one in operations:
+            if one.kind == _TRANSFER:
+                accounts.update(accounts_of(decode_legs(one.extra)))
+        accounts.difference_update(self.accounts)
+        ids = [one.transaction_id for one in operations if not new or one.kind not in MOVEMENTS]
         unread = self.unread(accounts, ids)
         for account_id in accounts:
             balance = self._kept_account(account_id)

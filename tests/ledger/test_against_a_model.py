@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, decode_operations, encode_operations, operation, rolled_back
+from ftwallet.ledger.legs import decode_legs, leg, transfer
+from ftwallet.ledger.operations import (
+    Kind,
+    Operation,
+    asked,
+    decode_operations,
+    encode_operations,
+    operation,
+    rolled_back,
+)
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import WORLD, MemoryState
@@ -25,9 +34,13 @@ accounts = st.sampled_from(ACCOUNTS)
 transaction_ids = st.sampled_from([f"t{number}" for number in range(12)])
 amounts = st.one_of(st.integers(1, 9), st.sampled_from([2**31, 2**32, 2**64, 2**69, 2**70, 2**70 + 1, 2**127]))
 times = st.integers(0, 2**50)
-payments = st.builds(
+movements = st.builds(
     operation, st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]), transaction_ids, accounts, amounts, times
 )
+ends = st.lists(accounts, min_size=2, max_size=2, unique=True)
+legs = st.builds(lambda both, amount: leg(*both, amount), ends, amounts)
+transfers = st.builds(asked, st.lists(legs, min_size=1, max_size=4).map(transfer), transaction_ids, times)
+payments = st.one_of(movements, movements, transfers)
 rollbacks = st.builds(rolled_back, transaction_ids, st.none() | payments, times)
 histories = st.lists(st.one_of(payments, payments, payments, rollbacks), max_size=60)
 
@@ -39,6 +52,7 @@ class Remembered(NamedTuple):
     amount: int | None
     outcome: Outcome
     lsn: int
+    extra: bytes = b""
 
 
 class NaiveLedger:
@@ -49,34 +63,53 @@ class NaiveLedger:
         self.remembered: dict[str, Remembered] = {}
         self.lsn = 0
 
-    def apply(self, asked: Operation) -> Outcome:
+    def apply(self, one: Operation) -> Outcome:
         self.lsn += 1
-        known = self.remembered.get(asked.transaction_id)
+        known = self.remembered.get(one.transaction_id)
         if known is not None and known.status is Status.COMMITTED:
             return known.outcome
-        if asked.kind == Kind.ROLLED_BACK:
+        if one.kind == Kind.ROLLED_BACK:
             outcome = Outcome(OutcomeCode.ROLLED_BACK)
             undone = Remembered(Status.ROLLED_BACK, None, None, None, outcome, self.lsn)
-            if asked.extra:
-                undone = undone._replace(kind=asked.extra[0], account_id=asked.account_id, amount=asked.amount)
-            self.remembered[asked.transaction_id] = undone
+            if one.extra:
+                undone = undone._replace(
+                    kind=one.extra[0], account_id=one.account_id, amount=one.amount, extra=one.extra[1:]
+                )
+            self.remembered[one.transaction_id] = undone
             return outcome
-        outcome = self._pay(asked)
+        outcome = self._transfer(one) if one.kind == Kind.TRANSFER else self._pay(one)
         if outcome.code is OutcomeCode.OK and outcome.new_balance is not None:
-            self.balances[asked.account_id] = outcome.new_balance
-        self.remembered[asked.transaction_id] = Remembered(
-            Status.COMMITTED, asked.kind, asked.account_id, asked.amount, outcome, self.lsn
+            self.balances[one.account_id] = outcome.new_balance
+        self.remembered[one.transaction_id] = Remembered(
+            Status.COMMITTED, one.kind, one.account_id, one.amount, outcome, self.lsn, one.extra
         )
         return outcome
 
-    def _pay(self, asked: Operation) -> Outcome:
-        balance = self.balances.get(asked.account_id)
-        if asked.account_id == WORLD or (asked.kind == Kind.WITHDRAW and balance is None):
+    def _transfer(self, one: Operation) -> Outcome:
+        moved, named = dict(self.balances), []
+        for place, moves in enumerate(decode_legs(one.extra)):
+            source, target, amount = moves.source, moves.target, moves.amount
+            if source != WORLD and source not in moved:
+                return Outcome(OutcomeCode.ACCOUNT_NOT_FOUND, leg=place)
+            if source != WORLD and moved[source] < amount:
+                return Outcome(OutcomeCode.INSUFFICIENT_BALANCE, leg=place)
+            for end, change in ((source, -amount), (target, amount)):
+                if end != WORLD:
+                    moved[end] = moved.get(end, 0) + change
+                    named += [] if end in named else [end]
+            if moved.get(target, 0) > RULES.max_balance:
+                return Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=RULES.max_balance, leg=place)
+        self.balances = moved
+        return Outcome(OutcomeCode.OK, balances=tuple(moved[end] for end in named))
+
+    def _pay(self, one: Operation) -> Outcome:
+        balance = self.balances.get(one.account_id)
+        if one.account_id == WORLD or (one.kind == Kind.WITHDRAW and balance is None):
             return Outcome(OutcomeCode.ACCOUNT_NOT_FOUND)
-        new_balance = (balance or 0) + (asked.amount if asked.kind == Kind.DEPOSIT else -asked.amount)
+        new_balance = (balance or 0) + (one.amount if one.kind == Kind.DEPOSIT else -one.amount)
         if new_balance < 0:
             return Outcome(OutcomeCode.INSUFFICIENT_BALANCE)
-        if asked.kind == Kind.DEPOSIT and new_balance > RULES.max_balance:
+        if one.kind == Kind.DEPOSIT and new_balance > RULES.max_balance:
             return Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=RULES.max_balance)
         return Outcome(OutcomeCode.OK, new_balance)
 
@@ -88,8 +121,9 @@ def remembered(ledger: Ledger) -> dict[str, Remembered]:
             known.kind,
             known.account_id,
             known.amount,
-            Outcome(known.code, known.new_balance, known.limit),
+            Outcome(known.code, known.new_balance, known.limit, known.balances, known.leg),
             known.lsn,
+            known.extra,
         )
         for known in ledger.transactions()
     }
@@ -108,8 +142,8 @@ def in_blocks(history: Sequence[Operation], sizes: Sequence[int]) -> Ledger:
 @given(histories)
 def test_the_ledger_does_what_the_naive_one_does(history: list[Operation]) -> None:
     ledger, naive = Ledger(RULES, MemoryState()), NaiveLedger()
-    for lsn, asked in enumerate(history, 1):
-        assert ledger.apply(lsn, 1, [asked]) == [naive.apply(asked)]
+    for lsn, one in enumerate(history, 1):
+        assert ledger.apply(lsn, 1, [one]) == [naive.apply(one)]
         ledger.check()
     assert dict(ledger.export_accounts()) == naive.balances
     assert remembered(ledger) == naive.remembered

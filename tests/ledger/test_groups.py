@@ -59,7 +59,7 @@ class NaiveGroups(NaiveLedger):
             if one in fresh:
                 fresh.remove(one)
                 outcome = tried[one.transaction_id]
-                what = (Status.COMMITTED, one.kind, one.account_id, one.amount, outcome, self.lsn)
+                what = (Status.COMMITTED, one.kind, one.account_id, one.amount, outcome, self.lsn, one.extra)
                 self.remembered[one.transaction_id] = Remembered(*what)
             outcomes.append(self.remembered[one.transaction_id].outcome)
         return outcomes

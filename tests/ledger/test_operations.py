@@ -17,7 +17,7 @@ from ftwallet.ledger.operations import (
     encode_operations,
     operation,
     rolled_back,
-    rolled_back_kind,
+    rolled_back_body,
 )
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules, changed_rules, decode_rules, encode_rules
@@ -57,7 +57,7 @@ GOOD = [1, "t", "a", 5, 0, NOW, b""]
     "fields",
     [
         [0, *GOOD[1:]],
-        [8, *GOOD[1:]],
+        [9, *GOOD[1:]],
         ["1", *GOOD[1:]],
         [True, *GOOD[1:]],
         [1, 2, *GOOD[2:]],
@@ -101,6 +101,7 @@ def test_the_form_on_disk_is_permanent() -> None:
         "IMPORTED_TRANSACTION=5",
         "CHANGED_RULES=6",
         "GROUP=7",
+        "TRANSFER=8",
     ]
 
 
@@ -108,8 +109,8 @@ def test_a_rollback_carries_what_it_undid() -> None:
     undone = operation(Kind.WITHDRAW, "t", "a", 2**100, NOW)
     record = rolled_back("t", undone, NOW + 1)
     assert (record.kind, record.account_id, record.amount) == (Kind.ROLLED_BACK, "a", 2**100)
-    assert rolled_back_kind(record) is Kind.WITHDRAW
-    assert rolled_back_kind(rolled_back("t", None, NOW)) is None
+    assert rolled_back_body(record) == Body(Kind.WITHDRAW, "a", 2**100)
+    assert rolled_back_body(rolled_back("t", None, NOW)) is None
 
 
 @given(st.sampled_from(OutcomeCode), st.none() | amounts)
