@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 ANSWERED = "200"
@@ -86,6 +87,11 @@ class Attempts:
     def errors(self) -> Counter[str]:
         """How often each outcome came that was not an answer."""
         return _errors(self.all)
+
+    @property
+    def usual_ms(self) -> float:
+        """The median time to an answer of all attempts that were answered; 0 when none was."""
+        return 1000 * median(one.ended_s - one.began_s for one in self._answers) if self._answers else 0.0
 
     def answered(self) -> dict[int, set[int]]:
         """Return the numbers of the deposits that were answered, by connection."""

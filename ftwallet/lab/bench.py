@@ -31,6 +31,8 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
     "failover": failover.measure,
 }
 _WITHOUT_WRK = ("failover",)  # its load retries each id until it is answered, which wrk cannot
+_PAST = {"growth": 10_000_000}
+_MOST_ACCOUNTS = 1_000_000
 _TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
 _CONNECTIONS = {
     "single": (1, 16, 64, 256),
@@ -49,8 +51,9 @@ _BELONGS_TO = {
     "transactions": ("recovery", "memory"),
     "kills": ("recovery", "failover"),
     "hung": ("failover",),
-    "past": ("growth",),
-    "accounts": ("growth",),
+    "records": ("recovery",),
+    "past": ("growth", "failover"),
+    "accounts": ("growth", "failover"),
 }
 
 
@@ -81,8 +84,9 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
 @click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")
 @click.option("--hung", type=click.IntRange(0, 100), default=3, help="Failover: how many SIGSTOPs [3].")
-@click.option("--past", type=click.IntRange(min=1), default=10_000_000, help="Growth: past ids [10000000].")
-@click.option("--accounts", type=click.IntRange(min=1), default=1_000_000, help="Growth: accounts [1000000].")
+@click.option("--records", type=click.IntRange(min=1), default=1_000_000, help="Recovery: to be replayed [1000000].")
+@click.option("--past", type=click.IntRange(min=1), help="Growth and failover: past ids [10000000, none].")
+@click.option("--accounts", type=click.IntRange(min=1), help="Growth and failover: of these ids [1000000].")
 @click.option("--profile", is_flag=True, help="Single: also show where the primary's time goes (needs py-spy).")
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Settings to measure with."
@@ -101,8 +105,9 @@ def bench_command(
     transactions: int | None,
     kills: int | None,
     hung: int,
-    past: int,
-    accounts: int,
+    records: int,
+    past: int | None,
+    accounts: int | None,
     profile: bool,
     config_path: Path | None,
     data_dir: Path | None,
@@ -119,8 +124,9 @@ def bench_command(
     journals: exits 1 when it does not fit, or when a connection was refused.
     """
     _refuse_options_of_others(suite)
-    if accounts > past:
-        raise click.UsageError(f"a past of {past:,} ids cannot have {accounts:,} accounts: give a smaller --accounts")
+    ids = past or _PAST.get(suite, 0)
+    if accounts is not None and accounts > ids:
+        raise click.UsageError(f"a past of {ids:,} ids cannot have {accounts:,} accounts: give a smaller --accounts")
     wrk = "" if suite in _WITHOUT_WRK else find_wrk()
     if profile:
         find_py_spy()
@@ -129,7 +135,22 @@ def bench_command(
     with temporary_directory(settings.data_dir.parent) as directory:
         asked, deaths = transactions or _TRANSACTIONS.get(suite, 0), kills or _KILLS.get(suite, 0)
         numbers = connections or _CONNECTIONS.get(suite, ())
-        plan = Plan(wrk, directory, settings, seconds, rounds, numbers, asked, deaths, past, accounts, hung, profile)
+        of_accounts = accounts or min(ids, _MOST_ACCOUNTS)
+        plan = Plan(
+            wrk,
+            directory,
+            settings,
+            seconds,
+            rounds,
+            numbers,
+            transactions=asked,
+            kills=deaths,
+            past=ids,
+            accounts=of_accounts,
+            hung=hung,
+            records=records,
+            profile=profile,
+        )
         found = SUITES[suite](plan)
     (report.print_json if as_json else report.print_tables)(found)
     raise SystemExit(ExitCode.OK if found.ok else ExitCode.FAILED)

@@ -1,4 +1,7 @@
-"""A whole cluster to break: a supervisor over two nodes on free ports, in a directory that is removed at the end."""
+"""A whole cluster to break: a supervisor over two nodes on free ports, in a directory that is removed at the end.
+
+It may have a past that was there before its first start (`preload`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ftwallet import platform
 from ftwallet.config import Config
 from ftwallet.errors import ExitCode, Refused
 from ftwallet.lab import processes
-from ftwallet.lab.pair import own_config, write_config
+from ftwallet.lab.pair import Past, own_config, write_config
 from ftwallet.rpc.sockets import check_socket_paths
 from ftwallet.supervisor.client import SupervisorClient
 from ftwallet.supervisor.processes import Child
@@ -25,10 +28,11 @@ _STOP_WITHIN_S = 300.0
 
 
 class Cluster:
-    """One supervised pair. Made by `temporary_cluster`, paired and serving."""
+    """One supervised pair. Made by `temporary_cluster`, paired and serving; it was born with `past` transactions."""
 
-    def __init__(self, config: Config, supervisor: Child, client: SupervisorClient, log: Path) -> None:
+    def __init__(self, config: Config, past: int, supervisor: Child, client: SupervisorClient, log: Path) -> None:
         self.config = config
+        self.past = past
         self._supervisor = supervisor
         self._client = client
         self._log = log
@@ -83,17 +87,21 @@ def signal_pid(pid: int, number: int) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def temporary_cluster(directory: Path, settings: Config) -> Iterator[Cluster]:
-    """Start a cluster that promotes, with these settings, in an empty directory; end it, in whatever state."""
+def temporary_cluster(directory: Path, settings: Config, past: Past | None = None) -> Iterator[Cluster]:
+    """Start a cluster that promotes, with these settings, in an empty directory; end it, in whatever state.
+
+    `past` makes a data directory with so many transactions in it before the start.
+    """
     (http_port,) = processes.free_ports(1)
     config = own_config(directory, settings, http_port).model_copy(update={"on_primary_death": "promote"})
     check_socket_paths(config.data_dir)
     file, log = write_config(directory / "config.toml", config), directory / "supervisor.log"
+    written = past(config.data_dir) if past else 0
     child = processes.start_python("ftwallet.lab.supervised", [str(file), str(os.getpid())], log)
     try:
         processes.wait_for(lambda: _paired(config.data_dir), child, log, _LOOK_EVERY_S)
         with SupervisorClient(config.data_dir) as client:
-            yield Cluster(config, child, client, log)
+            yield Cluster(config, written, child, client, log)
     finally:
         processes.end_at_once(child)  # its nodes end with it
 

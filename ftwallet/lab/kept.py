@@ -64,7 +64,7 @@ def kept(cluster: Cluster, attempts: Attempts) -> Kept:
     report = verify(cluster.config.data_dir)
     problems += [f"verify: {difference}" for difference in report["differences"]]
     try:
-        done = _done(cluster.config.data_dir)
+        done = _done(cluster.config.data_dir, cluster.past)
     except (BrokenInvariant, DiskFault, Refused, ValueError) as error:
         return Kept(len(ids), 0, 0, [*problems, f"no journal could be replayed: {error}"])
     if strangers := done.keys() - attempts.asked():
@@ -88,14 +88,19 @@ def _balances(cluster: Cluster, answered: dict[int, set[int]]) -> list[str]:
     return problems
 
 
-def _done(data_dir: Path) -> Counter[str]:
-    """Replay the longest log, and return how often each deposit was done. Raises Refused, DiskFault, ValueError."""
+def _done(data_dir: Path, past: int) -> Counter[str]:
+    """Replay the longest log, and return how often each deposit after its first `past` records was done.
+
+    Raises Refused, DiskFault, ValueError.
+    """
     log = min((_log(data_dir / node) for node in NODES), key=lambda log: log.first_lsn)
     ledger = Ledger(Rules(), MemoryState())
     done: Counter[str] = Counter()
     for block in blocks(log, 1):
         operations = decode_operations(block.payload)
         outcomes = ledger.apply(block.first_lsn, block.epoch, operations)
+        if block.last_lsn <= past:
+            continue
         done.update(
             operation.transaction_id
             for operation, outcome in zip(operations, outcomes, strict=True)

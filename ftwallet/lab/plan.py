@@ -15,7 +15,8 @@ class Plan(NamedTuple):
     """What to measure, and how long.
 
     `wrk` is empty for a suite that needs none. `directory` is empty and on the file system to measure. `seconds` are of
-    one run of wrk; `warm_up_s` may be 0; `hung` counts the SIGSTOPs that follow the kills.
+    one run of wrk; `warm_up_s` may be 0; `hung` counts the SIGSTOPs that follow the kills, `records` those of the log
+    that is replayed. `past` ids of `accounts` accounts are there before `growth` and `failover` begin, if any.
     """
 
     wrk: str
@@ -26,9 +27,10 @@ class Plan(NamedTuple):
     connections: Sequence[int] = (1, 16, 64, 256)
     transactions: int = 100_000
     kills: int = 5
-    past: int = 10_000_000
-    accounts: int = 1_000_000
+    past: int = 0
+    accounts: int = 0
     hung: int = 3
+    records: int = 1_000_000
     profile: bool = False
     warm_up_s: int = 1
 

@@ -1,8 +1,9 @@
-"""`python -m ftwallet.lab.preload DIRECTORY PAST ACCOUNTS PID`: a data directory whose nodes have a past, made in bulk.
+"""`python -m ftwallet.lab.preload DIRECTORY PAST ACCOUNTS PID [BLOCK]`: a data directory with a past, made in bulk.
 
 The log, the checkpoint and the records of identity and witness are written by the code that a node writes them with, so
 what is there afterwards is what a pair would have left after as many deposits and an orderly stop, in minutes instead
-of hours. Both nodes hold the same log, so the second one's is a copy.
+of hours. Both nodes hold the same log, so the second one's is a copy. With BLOCK only the first node's log is made, in
+blocks of so many records: what a replay begins with.
 """
 
 from __future__ import annotations
@@ -42,11 +43,24 @@ _BOOT = 1
 def preload(data_dir: Path, past: int, accounts: int) -> int:
     """Make it, in a process of its own, whose memory goes with it; returns `past`. Raises Refused."""
     progress(f"Writing a past of {past:,} deposits on {accounts:,} accounts")
-    command = [PYTHON, "-P", "-m", "ftwallet.lab.preload", str(data_dir), str(past), str(accounts), str(os.getpid())]
+    _made_apart(data_dir, past, accounts)
+    return past
+
+
+def preload_log(data_dir: Path, records: int, accounts: int, block: int) -> Path:
+    """Make a node's log alone, in a process of its own; returns the node's directory. Raises Refused."""
+    progress(f"Writing a log of {records:,} deposits in blocks of {block:,}")
+    _made_apart(data_dir, records, accounts, block)
+    return data_dir / NODES[0]
+
+
+def _made_apart(data_dir: Path, *numbers: int) -> None:
+    past, accounts, *block = numbers
+    command = [PYTHON, "-P", "-m", "ftwallet.lab.preload", str(data_dir)]
+    command += map(str, (past, accounts, os.getpid(), *block))
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment(), check=False)
     if ended.returncode != 0:
         raise Refused(f"the past could not be written (exit code {ended.returncode})")
-    return past
 
 
 def make(data_dir: Path, past: int, accounts: int) -> None:
@@ -56,8 +70,9 @@ def make(data_dir: Path, past: int, accounts: int) -> None:
     journal = Journal.open(first / "journal", Identity.load(first).cluster_id)
     base = StoreBase(first, accounts)
     ledger = base.open(journal)
-    for operations in _blocks(past, accounts):
-        _append(journal, ledger, epoch, operations)
+    for operations in _blocks(past, accounts, _BLOCK):
+        _append(journal, epoch, operations)
+        ledger.apply(ledger.applied_lsn + 1, epoch, operations)
         if journal.durable_lsn % _WRITE_EVERY < len(operations):
             _write(base, journal, ledger)
     journal.append_mark(journal.durable_lsn)
@@ -68,6 +83,17 @@ def make(data_dir: Path, past: int, accounts: int) -> None:
         for name in ("journal", "store"):
             shutil.copytree(first / name, other / name, dirs_exist_ok=True)
     os.sync()  # or the kernel would write it all while the pair is measured
+
+
+def make_log(data_dir: Path, records: int, accounts: int, block: int) -> None:
+    """Make a new cluster in which node `a` has a log of `records` deposits, and neither checkpoint nor store."""
+    epoch = _led_once(data_dir)
+    node_dir = data_dir / NODES[0]
+    journal = Journal.open(node_dir / "journal", Identity.load(node_dir).cluster_id)
+    for operations in _blocks(records, accounts, block):
+        _append(journal, epoch, operations)
+    journal.append_mark(journal.durable_lsn)
+    journal.close()
 
 
 def _led_once(data_dir: Path) -> int:
@@ -87,13 +113,13 @@ def _led_once(data_dir: Path) -> int:
     return register.epoch
 
 
-def _blocks(past: int, accounts: int) -> Iterator[list[Operation]]:
+def _blocks(past: int, accounts: int, block: int) -> Iterator[list[Operation]]:
     draw = random.Random(0)
     time_us = int(time.time() * 1e6)
-    for first in range(0, past, _BLOCK):
-        numbers = range(first, min(first + _BLOCK, past))
+    for first in range(0, past, block):
+        numbers = range(first, min(first + block, past))
         yield [_deposit(draw, f"account-{number % accounts}", time_us) for number in numbers]
-        if first // _SAY_EVERY != (first + _BLOCK) // _SAY_EVERY:
+        if first // _SAY_EVERY != (first + block) // _SAY_EVERY:
             progress(f"{numbers.stop:,} are written")
 
 
@@ -104,10 +130,9 @@ def _deposit(draw: random.Random, account_id: str, time_us: int) -> Operation:
     return operation(Kind.DEPOSIT, transaction_id, account_id, AMOUNT_MINOR, time_us)
 
 
-def _append(journal: Journal, ledger: Ledger, epoch: int, operations: list[Operation]) -> None:
+def _append(journal: Journal, epoch: int, operations: list[Operation]) -> None:
     lsn = journal.durable_lsn
     journal.append(encode_block(epoch, lsn + 1, len(operations), lsn, journal.chain, encode_operations(operations)))
-    ledger.apply(lsn + 1, epoch, operations)
 
 
 def _write(base: StoreBase, journal: Journal, ledger: Ledger) -> None:
@@ -118,10 +143,14 @@ def _write(base: StoreBase, journal: Journal, ledger: Ledger) -> None:
 
 def main() -> None:
     """Make what the command line says, or end with the parent PID."""
-    platform.die_with_parent(int(sys.argv[4]))
+    past, accounts, parent_pid, *block = map(int, sys.argv[2:])
+    platform.die_with_parent(parent_pid)
     gc.disable()  # millions of objects, and no cycle among them
     try:
-        make(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        if block:
+            make_log(Path(sys.argv[1]), past, accounts, *block)
+        else:
+            make(Path(sys.argv[1]), past, accounts)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -1,4 +1,4 @@
-"""Suite `recovery`: how long a killed node is away when it has a past.
+"""Suite `recovery`: how long a killed node is away when it has a past, and how fast a log is replayed (`replay`).
 
 The time runs from the SIGKILL until the node does its work again: a primary answers `GET /health` with 200, a backup is
 in sync. Nothing else waits in between: the process is started again as soon as it is dead, as the supervisor does it.
@@ -16,6 +16,7 @@ from ftwallet.lab.filling import fill
 from ftwallet.lab.pair import BACKUP, PRIMARY, ROLES, Pair, temporary_pair
 from ftwallet.lab.plan import Plan, middle, progress
 from ftwallet.lab.proof import Proof, prove
+from ftwallet.lab.replay import Replays, measure_replays, replay_grid
 from ftwallet.lab.report import Grid, Report, document
 from ftwallet.supervisor.processes import log_path
 
@@ -34,7 +35,7 @@ def measure(plan: Plan) -> Report:
         }
         said = {ROLES[node]: _last_recovery(pair, node) for node in ROLES}
         proof = prove(pair)
-    return _report(plan, seconds, said, proof)
+    return _report(plan, seconds, said, measure_replays(plan), proof)
 
 
 def _kills(plan: Plan, pair: Pair, node: str, wait: Callable[[], None]) -> list[float]:
@@ -57,9 +58,11 @@ def _last_recovery(pair: Pair, node: str) -> str:
     return next((str(json.loads(line)["event"]) for line in reversed(lines) if _RECOVERED in line), "")
 
 
-def _report(plan: Plan, seconds: dict[str, list[float]], said: dict[str, str], proof: Proof) -> Report:
+def _report(
+    plan: Plan, seconds: dict[str, list[float]], said: dict[str, str], replays: list[Replays], proof: Proof
+) -> Report:
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {"transactions": plan.transactions, "kills": plan.kills}
+    settings = {"transactions": plan.transactions, "kills": plan.kills, "records": plan.records}
     nodes: dict[str, Any] = {
         role: {
             "ready_after_s": [round(one, 4) for one in times],
@@ -70,8 +73,16 @@ def _report(plan: Plan, seconds: dict[str, list[float]], said: dict[str, str], p
         for role, times in seconds.items()
     }
     return Report(
-        document("recovery", facts, settings, asked_s=ASKED_S, nodes=nodes, verified=proof.document()),
-        [_grid(plan, seconds)],
+        document(
+            "recovery",
+            facts,
+            settings,
+            asked_s=ASKED_S,
+            nodes=nodes,
+            replay=[one.document() for one in replays],
+            verified=proof.document(),
+        ),
+        [_grid(plan, seconds), replay_grid(plan, replays)],
         [*(f"Last recovery of the {role}: {line}" for role, line in said.items() if line), proof.sentence()],
         proof.ok,
     )

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from ftwallet.config import Config
 from ftwallet.errors import DiskFault
 from ftwallet.journal import Corruption, Journal
 from ftwallet.journal.checkpoints import CheckpointMeta, load_newest, write_checkpoint
@@ -240,6 +241,13 @@ class StoreBase:
     def _save_known(self) -> None:
         self._known.save(self._directory / "known", self._lsn)
         self._known_lsn = self._lsn
+
+
+def base_of(node_dir: Path, config: Config) -> Base:
+    """The base that the configuration asks for."""
+    if config.state == "memory":
+        return FileBase(node_dir)
+    return StoreBase(node_dir, config.cached_accounts)
 
 
 def _of_table(ledger: Ledger) -> StoreState:

@@ -14,7 +14,7 @@ from ftwallet.faults.injector import Injector
 from ftwallet.journal import Corruption
 from ftwallet.journal.identity import Identity
 from ftwallet.node.backup import BackupNode
-from ftwallet.node.base import Base, FileBase, StoreBase
+from ftwallet.node.base import Base, base_of
 from ftwallet.node.outage import Outage
 from ftwallet.node.ports import Ports
 from ftwallet.node.primary import PrimaryNode
@@ -110,10 +110,7 @@ def _open_backup_storage(start: Start) -> Storage:
 
 
 def _base(start: Start) -> Base:
-    node_dir = start.config.node_dir(start.node)
-    if start.config.state == "memory":
-        return FileBase(node_dir)
-    return StoreBase(node_dir, start.config.cached_accounts)
+    return base_of(start.config.node_dir(start.node), start.config)
 
 
 def _old_copy(node_dir: Path, register: Register) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from ftwallet.config import Config, load
 from ftwallet.errors import Refused
 from ftwallet.journal.journal import SEGMENT_BYTES
-from ftwallet.lab import batch, growth, preload, single
+from ftwallet.lab import batch, growth, preload, replay, single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
 from ftwallet.node.base import StoreBase
@@ -84,6 +84,18 @@ def test_a_short_run_with_a_past_is_measured_and_verified(place: Path) -> None:
     verified = found.document["verified"]
     assert verified["grown"]["answered"] > 20_003 > verified["empty"]["answered"]
     assert verified["grown"]["records"]["backup"] >= verified["grown"]["answered"]
+
+
+def test_a_log_is_replayed_by_the_code_of_a_start(place: Path) -> None:
+    plan = Plan("", place, Config(), records=3_001)
+    found = replay.measure_replays(plan)
+    assert not list(place.iterdir())
+    assert [one.block for one in found] == [1_024, 64]
+    for one in found:
+        document = one.document()
+        assert document["decode_records_per_s"] > 0
+        assert min(document[state]["ratio"] for state in replay.STATES) > 0
+    assert len(replay.replay_grid(plan, found).rows) == 6
 
 
 def test_a_past_is_what_nodes_would_have_left(place: Path) -> None:

@@ -53,6 +53,12 @@ def test_no_answer_at_all_is_no_figure_and_not_met() -> None:
     assert Line("x", [None], "ms", "0", met=False).cells() == ["x", "", "", "", "0", "NOT MET"]
 
 
+def test_the_usual_answer_is_the_median_of_those_that_came() -> None:
+    attempts = Attempts([answer(1.0, 1.002), answer(2.0, 2.004), answer(3.0, 3.1), Attempt(4.0, 9.0, 0, 9, "503")])
+    assert round(attempts.usual_ms, 3) == 4
+    assert Attempts([]).usual_ms == 0
+
+
 def test_errors_belong_to_the_kill_before_them() -> None:
     attempts = Attempts(Attempt(at, at, 0, 1, REFUSED) for at in (9.9, 10.5, 14.0))
     assert attempts.seen(KILL, 13.0).errors == {REFUSED: 1}
@@ -101,3 +107,13 @@ def test_O2_two_kills_under_load_lose_nothing_double_nothing_and_refuse_nobody(p
     ]
     assert not list(place.iterdir())
     assert [child for child in psutil.Process().children() if "ftwallet" in " ".join(child.cmdline())] == []
+
+
+def test_O2_a_kill_with_a_past_loses_nothing_of_what_is_new(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        found = failover.measure(Plan("", directory, Config(), kills=1, hung=0, past=20_003, accounts=5_000))
+    assert found.ok, found.lines
+    verified = found.document["verified"]
+    assert 100 < verified["answered"] < 20_003
+    assert found.document["ratio"] > 0
+    assert found.document["measures"][0]["asked"] == "median ≤ 200 ms, worst ≤ 200 ms"

@@ -176,6 +176,9 @@ def test_connections_are_numbers_with_commas() -> None:
         ["--past", "10"],
         ["--suite", "growth", "--past", "10", "--accounts", "11"],
         ["--suite", "failover", "--rounds", "2"],
+        ["--suite", "failover", "--accounts", "2"],
+        ["--suite", "failover", "--past", "10", "--accounts", "11"],
+        ["--suite", "growth", "--records", "10"],
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:
