@@ -21,7 +21,7 @@ from ftwallet.api.decode import (
 )
 from ftwallet.errors import ClientError
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS, account_id_problem, transaction_id_problem
-from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_amount
+from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_amount, parse_plain_amounts
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import MAX_BATCH_OPERATIONS, Movement
@@ -85,11 +85,18 @@ class BatchBody:
     """A batch as it was asked. Its operations are checked while `slices` is drawn.
 
     `movements` are those drawn so far, `indices` their places among the operations, and `errors` the operations that
-    are none, by their index.
+    are none, by their index. `printable`: all ids are. `plain` has the operations once more when all of their ids are
+    right, so that only the amounts have to be looked at.
     """
 
     def __init__(
-        self, operations: Sequence[_Typed | msgspec.Raw], *, all_or_nothing: bool, compact: bool, printable: bool
+        self,
+        operations: Sequence[_Typed | msgspec.Raw],
+        *,
+        all_or_nothing: bool,
+        compact: bool,
+        printable: bool = False,
+        plain: Sequence[_Typed] = (),
     ) -> None:
         self.all_or_nothing = all_or_nothing
         self.compact = compact
@@ -99,45 +106,47 @@ class BatchBody:
         self.indices: list[int] = []
         self._operations = operations
         self._printable = printable
+        self._plain = plain
 
     def slices(self, rules: Rules, is_known: Callable[[str], bool]) -> Iterator[list[Movement]]:
         """The movements, some at a time; `is_known` tells whether an id was used before."""
         size = _SLICE if isinstance(self._operations[0], _Typed) else _SLOW_SLICE
         for begin in range(0, self.count, size):
             some = self._operations[begin : begin + size]
-            movements = self._all_right(some, rules)
-            self.indices += range(begin, begin + len(movements))
-            for index, one in enumerate(some[len(movements) :], begin + len(movements)):
-                try:
-                    movements.append(self._movement(one, rules))
-                except AmountRefused as refused:
-                    self._again_without_limit(index, refused, rules, is_known, movements)
-                except Malformed as malformed:
-                    self.errors[index] = malformed
-                else:
-                    self.indices.append(index)
+            movements = self._all_right(self._plain[begin : begin + size], rules)
+            if movements:
+                self.indices += range(begin, begin + len(movements))
+            else:
+                movements = self._one_by_one(some, begin, rules, is_known)
             self.movements += movements
             yield movements
 
-    def _all_right(self, operations: Sequence[_Typed | msgspec.Raw], rules: Rules) -> list[Movement]:
-        """The movements up to the first that is not right in every respect: the usual case in one loop."""
+    def _one_by_one(
+        self, operations: Sequence[_Typed | msgspec.Raw], begin: int, rules: Rules, is_known: Callable[[str], bool]
+    ) -> list[Movement]:
+        """The movements among these operations, of which the first has the index `begin`."""
         movements: list[Movement] = []
-        exponent, limit = rules.exponent, rules.max_amount
-        if not self._printable:
-            return movements
-        try:
-            for one in operations:
-                if isinstance(one, msgspec.Raw):
-                    break
-                text, account_id = str(one.amount, "ascii"), one.account_id
-                if account_id[0] == "@":
-                    break
-                amount = parse_amount(text[1:-1] if text[0] == '"' else text, exponent, limit)
-                kind = _DEPOSIT if type(one) is _Deposit else _WITHDRAW
-                movements.append((kind, account_id, amount, one.transaction_id))
-        except (AmountError, UnicodeDecodeError):
-            pass
+        for index, one in enumerate(operations, begin):
+            try:
+                movements.append(self._movement(one, rules))
+            except AmountRefused as refused:
+                self._again_without_limit(index, refused, rules, is_known, movements)
+            except Malformed as malformed:
+                self.errors[index] = malformed
+            else:
+                self.indices.append(index)
         return movements
+
+    def _all_right(self, operations: Sequence[_Typed], rules: Rules) -> list[Movement]:
+        """The movements if all of these are right in every respect, the usual case; none to look at each alone."""
+        lines = b"\n".join([one.amount for one in operations]).replace(b'"', b"")
+        amounts = parse_plain_amounts(lines.decode("ascii"), rules.exponent, rules.max_amount)
+        if len(amounts) != len(operations):  # a text of several lines is no amount, whatever stands on each
+            return []
+        return [
+            (_DEPOSIT if type(one) is _Deposit else _WITHDRAW, one.account_id, amount, one.transaction_id)
+            for one, amount in zip(operations, amounts, strict=True)
+        ]
 
     def _again_without_limit(
         self,
@@ -198,11 +207,14 @@ def _decode_fast(body: bytes) -> BatchBody | None:
         return None
     if not 0 < count <= MAX_BATCH_OPERATIONS:
         return None
+    printable = body.isascii() and b"\x7f" not in body
+    plain = printable and not (b"@" in body and any(one.account_id[0] == "@" for one in operations))
     return BatchBody(
         operations,
         all_or_nothing=batch.mode == "all_or_nothing",
         compact=batch.reply == "compact",
-        printable=body.isascii() and b"\x7f" not in body,
+        printable=printable,
+        plain=operations if plain else (),
     )
 
 
@@ -222,7 +234,7 @@ def _decode_slowly(body: bytes) -> BatchBody:
     operations = _operations(errors, fields["operations"]) if "operations" in fields else []
     if errors:
         raise Malformed(errors)
-    return BatchBody(operations, all_or_nothing=mode == MODES[1], compact=reply == REPLIES[1], printable=False)
+    return BatchBody(operations, all_or_nothing=mode == MODES[1], compact=reply == REPLIES[1])
 
 
 def _around(body: bytes) -> dict[str, msgspec.Raw]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 from ftwallet.errors import ClientError
@@ -20,6 +21,7 @@ _NUMBER: Final = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([
 _UNUSUAL_BEGINNINGS: Final = ("", "0", ".")
 _MAX_DIGITS: Final = len(str(MAX_STORED))
 _MAX_EXPONENT_DIGITS: Final = 6
+_MAX_PLAIN_DIGITS: Final = 18
 
 
 class AmountProblem(StrEnum):
@@ -69,6 +71,28 @@ def parse_amount(text: str, exponent: int, limit: int = MAX_STORED) -> int:
     if len(significant) + zeros > _MAX_DIGITS:
         raise _over_limit(exponent, limit)
     return _within(int(significant) * 10**zeros, exponent, limit)
+
+
+def parse_plain_amounts(lines: str, exponent: int, limit: int) -> list[int]:
+    """Read positive amounts, one a line, as `parse_amount` does, at a third of what it costs for each.
+
+    All of them, if each is written plainly: no power of ten, and no more digits than the currency has, even zeros.
+    Else none, which says nothing but that each must be read by `parse_amount`.
+    """
+    if not _plain_lines(exponent).fullmatch(lines):
+        return []
+    scales = [10 ** (exponent - decimals) for decimals in range(exponent + 1)]
+    parts = [line.partition(".") for line in lines.split("\n")]
+    amounts = [int(whole + fraction) * scales[len(fraction)] for whole, _, fraction in parts]
+    return amounts if min(amounts) > 0 and max(amounts) <= limit else []
+
+
+@cache
+def _plain_lines(exponent: int) -> re.Pattern[str]:
+    """Nothing in it is ever tried in two ways, so that its time is that of one look at each character."""
+    fraction = rf"(?:\.[0-9]{{1,{exponent}}}+)?+" if exponent else ""
+    number = rf"(?:0|[1-9][0-9]{{0,{_MAX_PLAIN_DIGITS - 1}}}+){fraction}"
+    return re.compile(rf"{number}(?:\n{number})*+")
 
 
 def format_amount(minor: int, exponent: int) -> str:

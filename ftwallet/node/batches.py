@@ -100,12 +100,13 @@ class Batches:
 
     async def _draw(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
         for movements in _cut(slices, self._line.slice_size):
-            await self._bring_in([transaction_id for _, _, _, transaction_id in movements])
+            ids = [transaction_id for _, _, _, transaction_id in movements]
+            await self._bring_in(ids)
             if asked.batch.future.done():  # out of time, and told so: nothing more of it may begin
                 return
             self._require_ready(begun=bool(asked.batch.slices))
             one = Slice(asked.batch, all_or_nothing=False)
-            self._claim(asked, one, movements)
+            self._claim(asked, one, movements, ids)
             if one.operations:
                 self._enqueue(asked, one)
             await asyncio.sleep(0)
@@ -122,8 +123,9 @@ class Batches:
     async def _claim_group(self, asked: _Asked, whole: Slice, slices: Iterable[Sequence[Movement]]) -> None:
         try:
             for movements in _cut(slices, self._line.slice_size):
-                await self._bring_in([transaction_id for _, _, _, transaction_id in movements])
-                self._claim(asked, whole, movements)
+                ids = [transaction_id for _, _, _, transaction_id in movements]
+                await self._bring_in(ids)
+                self._claim(asked, whole, movements, ids)
                 await asyncio.sleep(0)
                 self._require_ready(begun=False)
             self._require_one_group(asked, whole)
@@ -131,23 +133,40 @@ class Batches:
             self._underway.withdraw(whole, "The batch that this transaction was in was not begun")
             raise
 
-    def _claim(self, asked: _Asked, one: Slice, movements: Sequence[Movement]) -> None:
+    def _claim(self, asked: _Asked, one: Slice, movements: Sequence[Movement], ids: Sequence[str]) -> None:
         """Take the ids that nobody has used into the slice; the others are looked at when all of the batch is done."""
-        by_id = self._underway.by_id
-        known = self._ledger.state.transactions_of({movement[3] for movement in movements})
-        settled = {transaction_id for transaction_id, packed in known.items() if not is_rolled_back(packed)}
-        operations, places, time_us = one.operations, one.places, self._now_us()
-        for place, movement in enumerate(movements, asked.places):
-            kind, account_id, amount, transaction_id = movement
-            if transaction_id in by_id or transaction_id in settled:
+        distinct = set(ids)
+        known = self._ledger.state.transactions_of(distinct)
+        first = asked.places
+        asked.places += len(movements)
+        if len(distinct) == len(ids) and not known and self._underway.by_id.keys().isdisjoint(distinct):  # as a rule
+            self._begin(asked, one, movements, range(first, asked.places))
+            return
+        taken = {transaction_id for transaction_id, packed in known.items() if not is_rolled_back(packed)}
+        taken.update(self._underway.by_id.keys() & distinct)
+        fresh: list[Movement] = []
+        places: list[int] = []
+        for place, movement in enumerate(movements, first):
+            if movement[3] in taken:
                 asked.others.append((place, movement))
                 continue
-            if not asked.reserved and not asked.batch.slices and not operations:
-                self._keep_room(asked, asked.count - place)
-            by_id[transaction_id] = one
-            operations.append(Operation(kind, transaction_id, account_id, amount & _LOW, amount >> 64, time_us))
+            taken.add(movement[3])
+            fresh.append(movement)
             places.append(place)
-        asked.places += len(movements)
+        if fresh:
+            self._begin(asked, one, fresh, places)
+
+    def _begin(self, asked: _Asked, one: Slice, movements: Sequence[Movement], places: Sequence[int]) -> None:
+        if not asked.reserved and not asked.batch.slices and not one.operations:
+            self._keep_room(asked, asked.count - places[0])
+        time_us = self._now_us()
+        operations = [
+            Operation(kind, transaction_id, account_id, amount & _LOW, amount >> 64, time_us)
+            for kind, account_id, amount, transaction_id in movements
+        ]
+        self._underway.by_id.update(dict.fromkeys([movement.transaction_id for movement in operations], one))
+        one.operations += operations
+        one.places += places
 
     def _keep_room(self, asked: _Asked, operations: int) -> None:
         """Before the first movement is begun: there is room for all of them, or for none."""

@@ -10,7 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ftwallet.errors import ClientError
-from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, format_amount, parse_amount
+from ftwallet.ledger.money import (
+    MAX_STORED,
+    AmountError,
+    AmountProblem,
+    format_amount,
+    parse_amount,
+    parse_plain_amounts,
+)
 
 EXACT = Context(prec=2000, traps=[Inexact])
 
@@ -191,3 +198,30 @@ def test_what_is_written_is_the_same_number(minor: int, exponent: int) -> None:
 @given(st.integers(1, MAX_STORED), st.integers(0, 18))
 def test_what_is_written_is_read_back(minor: int, exponent: int) -> None:
     assert parse_amount(format_amount(minor, exponent), exponent) == minor
+
+
+plain = st.builds("{}{}".format, whole.filter(lambda text: len(text) <= 18), st.sampled_from(["", ".0", ".05", ".70"]))
+lines = st.lists(st.one_of(plain, plain, plain, numbers, st.text("0123456789.,-_ eE\n\u0663", max_size=4)), min_size=1)
+
+
+@given(lines, st.integers(0, 4), st.sampled_from([1, 10_000, 10**18, MAX_STORED]))
+@example(["12", "1_0"], 2, MAX_STORED)
+@example(["12", ""], 2, MAX_STORED)
+@example(["12", "0.00"], 2, MAX_STORED)
+@example(["12", "7.000"], 2, MAX_STORED)
+@example(["12", "100.01"], 2, 10_000)
+def test_plain_amounts_are_what_each_is_alone(texts: list[str], exponent: int, limit: int) -> None:
+    amounts = parse_plain_amounts("\n".join(texts), exponent, limit)
+    if amounts:
+        assert amounts == [parse_amount(text, exponent, limit) for line in texts for text in line.split("\n")]
+
+
+@given(st.lists(plain.filter(lambda text: float(text) > 0), min_size=1))
+@example(["1000.5", "0.01", "7", "999999999999999999.99"])
+def test_plain_amounts_are_read_all_at_once(texts: list[str]) -> None:
+    assert parse_plain_amounts("\n".join(texts), 2, MAX_STORED)
+    assert parse_plain_amounts("\n".join([*texts, "1e2"]), 2, MAX_STORED) == []
+
+
+def test_ten_thousand_plain_amounts_with_a_bad_one_at_the_end_take_no_longer() -> None:
+    assert parse_plain_amounts("9" * 18 + "\n" + "123.45\n" * 10_000 + "x", 2, MAX_STORED) == []
