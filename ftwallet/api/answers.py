@@ -6,13 +6,16 @@ bodies are put together by hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from ftwallet.ledger.legs import accounts_of, decode_legs
 from ftwallet.ledger.money import format_amount
-from ftwallet.ledger.outcomes import Status, Transaction, message
+from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.outcomes import Status, Transaction, sentence
 
 HEALTHY: Final = b'{"status":"healthy"}'
 INITIALIZING: Final = b'{"status":"initializing"}'
@@ -22,9 +25,11 @@ _BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def movement_body(transaction: Transaction, exponent: int) -> bytes:
-    """Body of a deposit or withdrawal that was done."""
-    sentence = message(transaction.kind, transaction.code, transaction.amount, exponent, transaction.limit)
-    return done_body(sentence, transaction.new_balance, transaction.transaction_id, exponent)
+    """Body of a movement that was done."""
+    said = sentence(transaction, exponent)
+    if transaction.kind is Kind.TRANSFER:
+        return transfer_body(said, transaction.extra, transaction.balances, transaction.transaction_id, exponent)
+    return done_body(said, transaction.new_balance, transaction.transaction_id, exponent)
 
 
 def done_body(sentence: str, new_balance: int | None, transaction_id: str, exponent: int) -> bytes:
@@ -32,6 +37,15 @@ def done_body(sentence: str, new_balance: int | None, transaction_id: str, expon
     return b'{"success":true,"message":%b,"new_balance":%b,"transaction_id":%b}' % (
         _encode(sentence),
         _number(new_balance, exponent),
+        _encode(transaction_id),
+    )
+
+
+def transfer_body(said: str, legs: bytes, balances: Sequence[int], transaction_id: str, exponent: int) -> bytes:
+    """The same of a transfer, whose `legs` are encoded: all balances that it has changed."""
+    return b'{"success":true,"message":%b,"balances":%b,"transaction_id":%b}' % (
+        _encode(said),
+        _balances(legs, balances, exponent),
         _encode(transaction_id),
     )
 
@@ -45,22 +59,46 @@ def transaction_body(transaction: Transaction, exponent: int) -> bytes:
     """Body of what is known of a transaction; null where it is not known, or not yet."""
     pending = transaction.status is Status.PENDING
     kind = transaction.kind
-    sentence = message(kind, transaction.code, transaction.amount, exponent, transaction.limit)
+    said = sentence(transaction, exponent)
+    legs, amount = b"", transaction.amount
+    if kind is Kind.TRANSFER:
+        amount = None
+        legs = b',"legs":%b,"balances":%b' % (
+            _legs(transaction.extra, exponent),
+            _balances(transaction.extra, transaction.balances, exponent),
+        )
     return (
         b'{"transaction_id":%b,"status":%b,"success":%b,"message":%b,"type":%b,"account_id":%b,"amount":%b,'
-        b'"new_balance":%b,"lsn":%b,"epoch":%b,"time":%b}'
+        b'"new_balance":%b,"lsn":%b,"epoch":%b,"time":%b%b}'
     ) % (
         _encode(transaction.transaction_id),
         _encode(transaction.status.value),
         _encode(None if pending else transaction.success),
-        _encode(None if pending else sentence),
+        _encode(None if pending else said),
         _encode(None if kind is None else kind.name.lower()),
-        _encode(transaction.account_id),
-        _number(transaction.amount, exponent),
+        _encode(transaction.account_id or None),
+        _number(amount, exponent),
         _number(None if pending else transaction.new_balance, exponent),
         _positive(transaction.lsn),
         _positive(transaction.epoch),
         _encode(_rfc3339(transaction.time_us) if transaction.time_us > 0 else None),
+        legs,
+    )
+
+
+def _legs(legs: bytes, exponent: int) -> bytes:
+    return b"[%b]" % b",".join(
+        b'{"from_account_id":%b,"to_account_id":%b,"amount":%b}'
+        % (_encode(one.source), _encode(one.target), _number(one.amount, exponent))
+        for one in decode_legs(legs)
+    )
+
+
+def _balances(legs: bytes, balances: Sequence[int], exponent: int) -> bytes:
+    """An array of accounts with their balances right after a transfer; empty when it was refused."""
+    return b"[%b]" % b",".join(
+        b'{"account_id":%b,"new_balance":%b}' % (_encode(account_id), _number(balance, exponent))
+        for account_id, balance in zip(accounts_of(decode_legs(legs)), balances, strict=False)
     )
 
 

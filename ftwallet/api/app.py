@@ -47,6 +47,7 @@ class Application:
         hot = {
             "/deposit": Hot(handlers.deposit, max_body_bytes),
             "/withdraw": Hot(handlers.withdraw, max_body_bytes),
+            "/transfer": Hot(handlers.transfer, max_body_bytes),
             "/balance": Hot(handlers.balance, max_body_bytes),
             "/transactions": Hot(handlers.batch, max_batch_body_bytes),
         }
@@ -127,6 +128,7 @@ def declared_app(handlers: Handlers, max_body_bytes: int, max_batch_body_bytes: 
 
     post("/deposit", handlers.deposit, **describe.deposit())
     post("/withdraw", handlers.withdraw, **describe.withdraw())
+    post("/transfer", handlers.transfer, **describe.transfer())
     post("/balance", handlers.balance, **describe.balance())
     post("/transactions", handlers.batch, max_batch_body_bytes, **describe.batch())
 

@@ -13,7 +13,7 @@ never pass through a binary float.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -167,19 +167,21 @@ class _Constant(str):
     __slots__ = ()
 
 
-class _Object(list[tuple[str, object]]):
+class JsonObject(list[tuple[str, object]]):
     """A JSON object with its fields as they were written, duplicates included."""
 
 
 def decode_movement_slowly(body: bytes, key: str | None, rules: Rules) -> MovementFields:
     """Read a movement and say all that is wrong with it. Raises Malformed or AmountRefused."""
-    fields, errors = _fields(body, _MOVEMENT_FIELDS, optional="" if key is None else "transaction_id")
+    needed = _MOVEMENT_FIELDS if key is None else _MOVEMENT_FIELDS[:-1]
+    fields, errors = split_fields(parse_object(body), _MOVEMENT_FIELDS, needed)
     return _movement(fields, errors, key, rules)
 
 
 def decode_operation_slowly(text: bytes, kinds: Collection[str], rules: Rules) -> tuple[str, MovementFields]:
     """Read one operation of a batch, which names its kind. Raises Malformed or AmountRefused."""
-    fields, errors = _fields(text, ("kind", *_MOVEMENT_FIELDS), whole="operation")
+    known = ("kind", *_MOVEMENT_FIELDS)
+    fields, errors = split_fields(parse_object(text, "operation"), known, known)
     kind = fields.get("kind")
     if "kind" in fields and (not isinstance(kind, str) or kind not in kinds):
         errors.append(FieldError("kind", f"must be {' or '.join(kinds)}"))
@@ -188,14 +190,11 @@ def decode_operation_slowly(text: bytes, kinds: Collection[str], rules: Rules) -
 
 def _movement(fields: Mapping[str, object], errors: list[FieldError], key: str | None, rules: Rules) -> MovementFields:
     if "account_id" in fields:
-        _check_id(errors, "account_id", fields["account_id"])
-    if "transaction_id" in fields:
-        _check_id(errors, "transaction_id", fields["transaction_id"])
-    if key is not None:
-        _check_key(errors, key, fields.get("transaction_id", key))
+        check_id(errors, "account_id", fields["account_id"], account_id_problem)
+    check_transaction_id(errors, fields, key)
     amount: int | AmountError = 0
     if "amount" in fields:
-        amount = _amount(errors, fields["amount"], rules)
+        amount = read_amount(errors, "amount", fields["amount"], rules)
     if errors:
         raise Malformed(errors)
     transaction_id = str(fields.get("transaction_id", key))
@@ -206,39 +205,40 @@ def _movement(fields: Mapping[str, object], errors: list[FieldError], key: str |
 
 def decode_balance_slowly(body: bytes) -> str:
     """Read a balance request and say all that is wrong with it. Raises Malformed."""
-    fields, errors = _fields(body, _BALANCE_FIELDS)
+    fields, errors = split_fields(parse_object(body), _BALANCE_FIELDS, _BALANCE_FIELDS)
     if "account_id" in fields:
-        _check_id(errors, "account_id", fields["account_id"])
+        check_id(errors, "account_id", fields["account_id"], account_id_problem)
     if errors:
         raise Malformed(errors)
     return str(fields["account_id"])
 
 
-def _fields(
-    body: bytes, known: Sequence[str], optional: str = "", whole: str = "body"
+def split_fields(
+    members: JsonObject, known: Sequence[str], needed: Sequence[str]
 ) -> tuple[dict[str, object], list[FieldError]]:
-    """Split a body into the values of known fields and what is wrong with the set of fields; `whole` is its name."""
+    """Split an object into the values of known fields and what is wrong with the set of fields."""
     values: dict[str, object] = {}
     repeated: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    for name, value in _object(body, whole):
+    for name, value in members:
         if name not in known:
             unknown[name] = None
         elif name in values:
             repeated[name] = None
         else:
             values[name] = value
-    errors = [FieldError(name, "is missing") for name in known if name not in values and name != optional]
+    errors = [FieldError(name, "is missing") for name in needed if name not in values]
     errors += [FieldError(name, "is given more than once") for name in repeated]
     errors += [FieldError(_printable(name), "is not a field of this request") for name in list(unknown)[:_MAX_UNKNOWN]]
     return {name: value for name, value in values.items() if name not in repeated}, errors
 
 
-def _object(body: bytes, whole: str) -> _Object:
+def parse_object(body: bytes, whole: str = "body") -> JsonObject:
+    """Read a JSON object, whose name is `whole`; its numbers stay text. Raises Malformed."""
     try:
         value = json.loads(
             body.decode("utf-8"),
-            object_pairs_hook=_Object,
+            object_pairs_hook=JsonObject,
             parse_float=_Number,
             parse_int=_Number,
             parse_constant=_Constant,
@@ -250,42 +250,45 @@ def _object(body: bytes, whole: str) -> _Object:
         raise Malformed([FieldError(whole, detail)]) from None
     except RecursionError:
         raise Malformed([FieldError(whole, "is nested too deep")]) from None
-    if not isinstance(value, _Object):
+    if not isinstance(value, JsonObject):
         raise Malformed([FieldError(whole, "must be a JSON object")])
     return value
 
 
-def _check_id(errors: list[FieldError], field: str, value: object) -> None:
-    problem: str | None
-    if not isinstance(value, str) or isinstance(value, _Number | _Constant):
-        problem = "must be a string"
-    else:
-        problem = account_id_problem(value) if field == "account_id" else transaction_id_problem(value)
+def check_id(errors: list[FieldError], field: str, value: object, problem_of: Callable[[str], str | None]) -> None:
+    """What is wrong with an id goes to `errors`."""
+    is_text = isinstance(value, str) and not isinstance(value, _Number | _Constant)
+    problem = problem_of(value) if is_text and isinstance(value, str) else "must be a string"
     if problem:
         errors.append(FieldError(field, problem))
 
 
-def _check_key(errors: list[FieldError], key: str, transaction_id: object) -> None:
+def check_transaction_id(errors: list[FieldError], fields: Mapping[str, object], key: str | None) -> None:
+    """What is wrong with the transaction's id, and with the Idempotency-Key `key`, goes to `errors`."""
+    if "transaction_id" in fields:
+        check_id(errors, "transaction_id", fields["transaction_id"], transaction_id_problem)
+    if key is None:
+        return
     problem = transaction_id_problem(key)
     if problem:
         errors.append(FieldError(IDEMPOTENCY_KEY, problem))
-    elif transaction_id != key:
+    elif fields.get("transaction_id", key) != key:
         errors.append(FieldError("transaction_id", f"differs from the {IDEMPOTENCY_KEY} header"))
 
 
-def _amount(errors: list[FieldError], value: object, rules: Rules) -> int | AmountError:
+def read_amount(errors: list[FieldError], field: str, value: object, rules: Rules) -> int | AmountError:
     """Return the amount, or the rule that it breaks; a wrong form goes to `errors`."""
     if isinstance(value, _Constant):
-        errors.append(FieldError("amount", f"must be a finite number, not {value}"))
+        errors.append(FieldError(field, f"must be a finite number, not {value}"))
     elif not isinstance(value, str):
-        errors.append(FieldError("amount", "must be a number, or a string that holds one"))
+        errors.append(FieldError(field, "must be a number, or a string that holds one"))
     else:
         try:
             return parse_amount(value, rules.exponent, rules.max_amount)
         except AmountError as error:
             if error.code is not AmountProblem.SYNTAX:
                 return error
-            errors.append(FieldError("amount", "must be a decimal number, written as in JSON"))
+            errors.append(FieldError(field, "must be a decimal number, written as in JSON"))
     return 0
 
 

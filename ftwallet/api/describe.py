@@ -7,7 +7,7 @@ sentences of amounts and of a node that cannot answer are copies.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ftwallet.api import answers, problems
@@ -15,6 +15,8 @@ from ftwallet.api.decode import IDEMPOTENCY_KEY, AmountRefused, FieldError, Malf
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.reply import Reply
 from ftwallet.api.schemas import REPLAYED, RETRY_AFTER, STANDING, TRANSACTION_ID, Described
+from ftwallet.ledger.legs import Leg, leg
+from ftwallet.ledger.legs import transfer as moving
 from ftwallet.ledger.money import AmountError, AmountProblem
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
@@ -62,6 +64,39 @@ def withdraw() -> Described:
         "Unknown account": problems.refused(_answer(Kind.WITHDRAW, 25_050, OutcomeCode.ACCOUNT_NOT_FOUND), _EXPONENT),
     }
     return _movement("withdraw", "Take money out of an account", _done(Kind.WITHDRAW, 25_050, 75_000), refusals)
+
+
+def transfer() -> Described:
+    """Arguments of the transfer's route."""
+    body = {"from_account_id": "alice", "to_account_id": "bob", "amount": 250.5, "transaction_id": _ID}
+    legs = [
+        {"from_account_id": "alice", "to_account_id": "shop", "amount": 100},
+        {"from_account_id": "shop", "to_account_id": "fees", "amount": "2.90"},
+    ]
+    one, several = [leg("alice", "bob", 25_050)], [leg("alice", "shop", 10_000), leg("shop", "fees", 290)]
+    refusals = {
+        **_amount_refusals(),
+        "Not enough money": problems.refused(_transferred(one, OutcomeCode.INSUFFICIENT_BALANCE), _EXPONENT),
+        "Not enough money for a leg": problems.refused(
+            _transferred(several, OutcomeCode.INSUFFICIENT_BALANCE, at=1), _EXPONENT
+        ),
+        "Unknown account": problems.refused(_transferred(one, OutcomeCode.ACCOUNT_NOT_FOUND), _EXPONENT),
+    }
+    done = {
+        "One leg": _transferred(one, balances=(75_000, 25_050)),
+        "Several legs": _transferred(several, balances=(65_000, 9_710, 290)),
+    }
+    return _asking(
+        "transfer",
+        "Move money from account to account, in one leg or several, all or nothing",
+        _success(
+            "TransferDone",
+            {name: answers.movement_body(answer.transaction, _EXPONENT) for name, answer in done.items()},
+            {**STANDING, **REPLAYED},
+        ),
+        refusals,
+        _body("Transfer", {"One leg": body, "Several legs": {"legs": legs, "transaction_id": _ID}}),
+    )
 
 
 def balance() -> Described:
@@ -176,6 +211,16 @@ def health() -> Described:
 
 
 def _movement(name: str, summary: str, done: Transaction, refusals: Examples) -> Described:
+    body = {"account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
+    examples = {"A number": body, "A string": {**body, "amount": "1000.50"}}
+    success = _success("MovementDone", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED})
+    return _asking(name, summary, success, refusals, _body("Movement", examples))
+
+
+def _asking(
+    name: str, summary: str, success: dict[int | str, Described], refusals: Examples, body: Described
+) -> Described:
+    """A call that asks for a movement of money."""
     replies = {
         **refusals,
         **_malformed("amount", "must be a decimal number, written as in JSON"),
@@ -186,16 +231,11 @@ def _movement(name: str, summary: str, done: Transaction, refusals: Examples) ->
         "A bug": problems.internal_error(),
     }
     key = {"name": IDEMPOTENCY_KEY, "in": "header", "required": False, "schema": TRANSACTION_ID}
-    body = {"account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
-    examples = {"A number": body, "A string": {**body, "amount": "1000.50"}}
     return {
         "operation_id": name,
         "summary": summary,
-        "responses": {
-            **_success("MovementDone", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED}),
-            **_problems(replies),
-        },
-        "openapi_extra": {"parameters": [key], "requestBody": _body("Movement", examples)},
+        "responses": {**success, **_problems(replies)},
+        "openapi_extra": {"parameters": [key], "requestBody": body},
     }
 
 
@@ -226,6 +266,15 @@ def _answer(kind: Kind, amount: int, code: OutcomeCode, limit: int | None = None
         _ID, kind, "user123", amount, code, None, 12, 3, 1_700_000_000_123_456, Status.COMMITTED, limit
     )
     return Answer(transaction, replayed=False, mode="paired")
+
+
+def _transferred(
+    legs: Sequence[Leg], code: OutcomeCode = OutcomeCode.OK, balances: tuple[int, ...] = (), at: int | None = None
+) -> Answer:
+    body = moving(legs)
+    answer = _answer(body.kind, body.amount, code)
+    transaction = answer.transaction._replace(account_id="", extra=body.extra, balances=balances, leg=at)
+    return answer._replace(transaction=transaction)
 
 
 def _done(kind: Kind, amount: int, new_balance: int) -> Transaction:

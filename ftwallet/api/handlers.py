@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from ftwallet.api import problems
 from ftwallet.api.answers import HEALTHY, INITIALIZING, balance_body, movement_body, transaction_body
@@ -17,21 +17,23 @@ from ftwallet.api.decode import (
     AmountRefused,
     Headers,
     Malformed,
-    MovementFields,
     decode_balance,
     decode_movement,
     decode_transaction_id,
     idempotency_key,
 )
 from ftwallet.api.reply import JSON, Header, Reply, framed, standing
+from ftwallet.api.transfer_body import decode_transfer
 from ftwallet.ledger.money import MAX_STORED, AmountProblem
-from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.operations import Body, Kind
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import Unavailable, Wallet
 
 Handler = Callable[[Headers, bytes], Awaitable[Reply]]
 """Request headers (names in lower case) and a whole body in, a reply out."""
+
+Decoded = TypeVar("Decoded")
 
 _OK: Final = OutcomeCode.OK
 
@@ -45,33 +47,47 @@ class Handlers:
         self.withdraw: Handler = partial(self._move, Kind.WITHDRAW)
 
     async def _move(self, kind: Kind, headers: Headers, body: bytes) -> Reply:
-        rules = self.wallet.rules
         try:
-            account_id, amount, transaction_id = self._decode_movement(body, idempotency_key(headers), rules)
+            account_id, amount, transaction_id = self._decode(decode_movement, headers, body)
         except Malformed as error:
             return problems.malformed(error)
         except AmountRefused as error:
             return problems.amount_refused(error)
+        return await self._submit(Body(kind, account_id, amount), transaction_id)
+
+    async def transfer(self, headers: Headers, body: bytes) -> Reply:
+        """Move money from account to account."""
         try:
-            answer = await self.wallet.submit(kind, account_id, amount, transaction_id)
+            asked, transaction_id = self._decode(decode_transfer, headers, body)
+        except Malformed as error:
+            return problems.malformed(error)
+        except AmountRefused as error:
+            return problems.amount_refused(error)
+        return await self._submit(asked, transaction_id)
+
+    async def _submit(self, body: Body, transaction_id: str) -> Reply:
+        kind, account_id, amount, extra = body
+        try:
+            answer = await self.wallet.submit(kind, account_id, amount, transaction_id, extra)
         except Unavailable as error:
             return problems.unavailable(error, transaction_id)
-        transaction = answer.transaction
+        transaction, exponent = answer.transaction, self.wallet.rules.exponent
         if answer.differs is not None:
             return problems.id_reused(transaction_id, answer.differs)
         if transaction.code != _OK:
-            return problems.refused(answer, rules.exponent)
+            return problems.refused(answer, exponent)
         where = standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed)
-        return framed(200, JSON, movement_body(transaction, rules.exponent), where)
+        return framed(200, JSON, movement_body(transaction, exponent), where)
 
-    def _decode_movement(self, body: bytes, key: str | None, rules: Rules) -> MovementFields:
+    def _decode(self, decode: Callable[[bytes, str | None, Rules], Decoded], headers: Headers, body: bytes) -> Decoded:
+        rules, key = self.wallet.rules, idempotency_key(headers)
         try:
-            return decode_movement(body, key, rules)
+            return decode(body, key, rules)
         except AmountRefused as error:
             if error.code is not AmountProblem.OVER_LIMIT or self.wallet.find(error.transaction_id) is None:
                 raise
         # The id was used before the limit was lowered: it keeps its answer, and a retry must learn it.
-        return decode_movement(body, key, rules._replace(max_amount=MAX_STORED))
+        return decode(body, key, rules._replace(max_amount=MAX_STORED))
 
     async def balance(self, headers: Headers, body: bytes) -> Reply:
         """Balance of one account."""

@@ -14,7 +14,7 @@ import msgspec
 from ftwallet.api.decode import AmountRefused, FieldError, Malformed
 from ftwallet.api.reply import PROBLEM_JSON, Header, Reply, framed, standing
 from ftwallet.ledger.money import AmountProblem
-from ftwallet.ledger.outcomes import OutcomeCode, message
+from ftwallet.ledger.outcomes import OutcomeCode, sentence
 from ftwallet.wallet import Answer, BatchMismatch, Unavailable
 
 _URI: Final = "urn:ftwallet:problem:"
@@ -121,7 +121,7 @@ def refused(answer: Answer, exponent: int) -> Reply:
     kind = PROBLEM_OF_OUTCOME[transaction.code]
     return problem(
         kind,
-        message(transaction.kind, transaction.code, transaction.amount, exponent, transaction.limit),
+        sentence(transaction, exponent),
         transaction_id=transaction.transaction_id,
         retry_after=1 if kind is ProblemType.UNAVAILABLE else None,
         headers=standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from ftwallet.api.batch_body import KINDS, MODES, REPLIES
 from ftwallet.api.decode import IDEMPOTENCY_KEY
 from ftwallet.api.problems import ProblemType
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS
+from ftwallet.ledger.legs import MAX_LEGS
 from ftwallet.ledger.outcomes import Status
+from ftwallet.ledger.state import WORLD
 from ftwallet.wallet import MAX_BATCH_OPERATIONS
 
 Described = dict[str, Any]
@@ -23,11 +25,12 @@ def _nullable(schema: Mapping[str, Any]) -> Described:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def _object(properties: Described, required: list[str] | None = None) -> Described:
+def _object(properties: Described, required: list[str] | None = None, optional: Collection[str] = ()) -> Described:
+    needed = [name for name in properties if name not in optional] if required is None else required
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties) if required is None else required,
+        "required": needed,
         "additionalProperties": False,
     }
 
@@ -50,16 +53,25 @@ TRANSACTION_ID: Final = _id(
     r"^[^\x00-\x1f\x7f]+$",
 )
 
+_ASKED_AMOUNT: Final[Described] = {
+    "description": "Positive, with no more decimals than the currency has. Trailing zeros never count.",
+    "oneOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"},
+    ],
+}
 _MOVEMENT: Final[Described] = {
     "account_id": _ACCOUNT_ID,
-    "amount": {
-        "description": "Positive, with no more decimals than the currency has. Trailing zeros never count.",
-        "oneOf": [
-            {"type": "number", "exclusiveMinimum": 0},
-            {"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"},
-        ],
-    },
+    "amount": _ASKED_AMOUNT,
     "transaction_id": TRANSACTION_ID,
+}
+_END: Final = {"oneOf": [_ACCOUNT_ID, {"const": WORLD, "description": "The outside of the wallet."}]}
+_LEG: Final[Described] = {"from_account_id": _END, "to_account_id": _END, "amount": _ASKED_AMOUNT}
+_LEG_DONE: Final[Described] = {"from_account_id": _STRING, "to_account_id": _STRING, "amount": _AMOUNT}
+_BALANCES: Final[Described] = {
+    "type": "array",
+    "description": "Every account that was touched, with its balance right after it, in the order of the legs.",
+    "items": _object({"account_id": _STRING, "new_balance": _AMOUNT}),
 }
 _OPERATION_ANSWER: Final[Described] = {
     "status": {"type": "integer", "description": "The HTTP status of the single call."},
@@ -79,6 +91,18 @@ _COUNTS: Final[Described] = {
 
 SCHEMAS: Final[Described] = {
     "Movement": _object(_MOVEMENT, required=["account_id", "amount"]),
+    "Transfer": {
+        "oneOf": [
+            _object({**_LEG, "transaction_id": TRANSACTION_ID}, required=list(_LEG)),
+            _object(
+                {
+                    "legs": {"type": "array", "minItems": 1, "maxItems": MAX_LEGS, "items": _object(_LEG)},
+                    "transaction_id": TRANSACTION_ID,
+                },
+                required=["legs"],
+            ),
+        ]
+    },
     "Batch": _object(
         {
             "mode": {"enum": list(MODES), "default": MODES[0]},
@@ -116,6 +140,9 @@ SCHEMAS: Final[Described] = {
             "transaction_id": _STRING,
         }
     ),
+    "TransferDone": _object(
+        {"success": {"const": True}, "message": _STRING, "balances": _BALANCES, "transaction_id": _STRING}
+    ),
     "Balance": _object({"success": {"const": True}, "balance": _AMOUNT, "message": _STRING}),
     "Transaction": _object(
         {
@@ -130,7 +157,10 @@ SCHEMAS: Final[Described] = {
             "lsn": {"type": ["integer", "null"]},
             "epoch": {"type": ["integer", "null"]},
             "time": {"type": ["string", "null"], "format": "date-time"},
-        }
+            "legs": {"type": "array", "description": "Of a transfer alone.", "items": _object(_LEG_DONE)},
+            "balances": {**_BALANCES, "description": "Of a transfer alone; empty when it was refused."},
+        },
+        optional=("legs", "balances"),
     ),
     "Health": _object({"status": {"enum": ["healthy", "initializing"]}}),
     "Problem": _object(

@@ -250,3 +250,61 @@ MALFORMED_BALANCES = (
     _body("no JSON", b"user123", "body is not JSON at character 0"),
     _body("not UTF-8", b'{"account_id":"\xc3"}', "body is not UTF-8 at byte 15"),
 )
+
+
+def leg(source: bytes = b'"user123"', target: bytes = b'"bob"', amount: bytes = b"1") -> bytes:
+    """A leg from the JSON texts of its values."""
+    return b'{"from_account_id":%b,"to_account_id":%b,"amount":%b}' % (source, target, amount)
+
+
+def transfer(
+    source: bytes = b'"user123"', target: bytes = b'"bob"', amount: bytes = b"1", transaction_id: bytes = b'"x1"'
+) -> bytes:
+    """The body of a transfer of one leg."""
+    return b'%b,"transaction_id":%b}' % (leg(source, target, amount)[:-1], transaction_id)
+
+
+def legs(*several: bytes, transaction_id: bytes = b'"x1"') -> bytes:
+    """The body of a transfer of several legs."""
+    return b'{"legs":[%b],"transaction_id":%b}' % (b",".join(several), transaction_id)
+
+
+def _end(name: str, body: bytes, field: str, detail: str) -> Case:
+    return Case(name, body, 422, f"{field} {detail}", field)
+
+
+_OUTSIDE = "must not start with '@': such accounts belong to the ledger; only @world, the outside, may stand here"
+_BESIDE = "stands beside legs: give one or the other"
+
+GOOD_TRANSFER = transfer()
+MALFORMED_TRANSFERS = (
+    _end("no source", b'{"to_account_id":"b","amount":1,"transaction_id":"x"}', "from_account_id", "is missing"),
+    _end("no target", b'{"from_account_id":"b","amount":1,"transaction_id":"x"}', "to_account_id", "is missing"),
+    _end("no amount", b'{"from_account_id":"a","to_account_id":"b","transaction_id":"x"}', "amount", "is missing"),
+    _end("no id", leg(), "transaction_id", "is missing"),
+    _end("source is a number", transfer(source=b"1"), "from_account_id", "must be a string"),
+    _end("source is empty", transfer(source=b'""'), "from_account_id", "must not be empty"),
+    _end("target belongs to the ledger", transfer(target=b'"@fees"'), "to_account_id", _OUTSIDE),
+    _end("to itself", transfer(target=b'"user123"'), "to_account_id", "must differ from from_account_id"),
+    _end("outside to outside", transfer(b'"@world"', b'"@world"'), "to_account_id", "must differ from from_account_id"),
+    _end("amount is no number", transfer(amount=b"true"), "amount", _TYPE),
+    _end("id is empty", transfer(transaction_id=b'""'), "transaction_id", "must not be empty"),
+    _end("an unknown field", GOOD_TRANSFER[:-1] + b',"fee":1}', "fee", "is not a field of this request"),
+    _end("a field twice", GOOD_TRANSFER[:-1] + b',"amount":1}', "amount", "is given more than once"),
+    _end("legs and an amount", legs(leg())[:-1] + b',"amount":1}', "amount", _BESIDE),
+    _end("legs are an object", b'{"legs":{},"transaction_id":"x"}', "legs", "must be an array"),
+    _end("legs twice", legs(leg())[:-1] + b',"legs":[]}', "legs", "is given more than once"),
+    _end("no leg", legs(), "legs", "must hold 1 to 32 legs, and holds 0"),
+    _end("too many legs", legs(*[b"1"] * 33), "legs", "must hold 1 to 32 legs, and holds 33"),
+    _end("a leg is a number", legs(leg(), b"1"), "legs[1]", "must be a JSON object"),
+    _end("a leg lacks its amount", legs(leg()[:-12] + b"}"), "legs[0].amount", "is missing"),
+    _end("a leg has more", legs(leg()[:-1] + b',"x":1}'), "legs[0].x", "is not a field of this request"),
+    _end(
+        "a leg to itself",
+        legs(leg(), leg(target=b'"user123"')),
+        "legs[1].to_account_id",
+        "must differ from from_account_id",
+    ),
+    _end("an end of a leg", legs(leg(source=b'"@x"')), "legs[0].from_account_id", _OUTSIDE),
+    _end("an amount of a leg", legs(leg(amount=b'"1,5"')), "legs[0].amount", _GRAMMAR),
+)

@@ -41,10 +41,10 @@ class MemoryWallet:
     def applied_lsn(self) -> int:
         return self.ledger.applied_lsn
 
-    async def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str) -> Answer:
+    async def submit(self, kind: Kind, account_id: str, amount: int, transaction_id: str, extra: bytes = b"") -> Answer:
         if self.fault is not None:
             raise self.fault
-        asked = operation(kind, transaction_id, account_id, amount, NOON_US)
+        asked = operation(kind, transaction_id, account_id, amount, NOON_US, extra)
         if self.gate is not None:
             self.under_way[transaction_id] = asked
             await self.gate.wait()
@@ -54,7 +54,7 @@ class MemoryWallet:
             self.apply(asked)
             found = self.ledger.find(transaction_id)
         assert found is not None
-        return Answer(found, replayed, self.mode, first_difference(found, Body(kind, account_id, amount)))
+        return Answer(found, replayed, self.mode, first_difference(found, asked.body))
 
     async def submit_batch(
         self, slices: Iterable[Sequence[Movement]], count: int, *, all_or_nothing: bool
@@ -122,8 +122,10 @@ def _outcome(answer: Answer) -> Outcome:
 
 
 def _pending(asked: Operation) -> Transaction:
-    body = (Kind(asked.kind), asked.account_id, asked.amount)
-    return Transaction(asked.transaction_id, *body, OutcomeCode.OK, None, 0, 0, NOON_US, Status.PENDING)
+    kind, account_id, amount, extra = asked.body
+    return Transaction(
+        asked.transaction_id, kind, account_id, amount, OutcomeCode.OK, None, 0, 0, NOON_US, Status.PENDING, extra=extra
+    )
 
 
 class Got(NamedTuple):

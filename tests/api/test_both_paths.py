@@ -11,11 +11,15 @@ from ftwallet.api.handlers import Handlers
 from ftwallet.wallet import Unavailable
 from tests.api.cases import (
     GOOD,
+    GOOD_TRANSFER,
     MALFORMED_BALANCES,
     MALFORMED_MOVEMENTS,
+    MALFORMED_TRANSFERS,
     MAX_BODY,
     MOVEMENTS,
     REFUSED_AMOUNTS,
+    leg,
+    legs,
     movement,
 )
 from tests.api.stand_ins import MemoryWallet, NothingSent, ask
@@ -44,7 +48,23 @@ def hot_requests() -> Iterator[Request]:
         ):
             yield path, body, ()
             yield path, body, (("Idempotency-Key", "t1"),)
+    yield from _transfers()
     yield from _batches()
+
+
+def _transfers() -> Iterator[Request]:
+    for case in MALFORMED_TRANSFERS:
+        yield "/transfer", case.body, ()
+    for body in (
+        GOOD_TRANSFER,
+        GOOD_TRANSFER,
+        legs(leg(), leg(source=b'"bob"', amount=b"0.5")),
+        legs(leg(), leg(source=b'"bob"', amount=b"0.5"), transaction_id=b'"x2"'),
+        legs(leg(), leg(source=b'"bob"', amount=b"1e9"), transaction_id=b'"x3"'),
+        legs(leg(amount=b"-1"), transaction_id=b'"x4"'),
+    ):
+        yield "/transfer", body, ()
+        yield "/transfer", body, (("Idempotency-Key", "x1"),)
 
 
 def _batches() -> Iterator[Request]:
@@ -72,7 +92,7 @@ async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
     assert fast.ledger.digest == slow.ledger.digest
 
 
-@pytest.mark.parametrize("path", [*MOVEMENTS, "/balance", "/transactions"])
+@pytest.mark.parametrize("path", [*MOVEMENTS, "/transfer", "/balance", "/transactions"])
 async def test_both_paths_are_silent_when_the_client_is_gone(path: str) -> None:
     wallet = MemoryWallet()
     for app in (build_app(wallet), declared_app(Handlers(wallet), MAX_BODY)):
@@ -86,7 +106,7 @@ async def test_the_hot_path_does_not_reach_fastapi(monkeypatch: pytest.MonkeyPat
 
     app = build_app(MemoryWallet())
     monkeypatch.setattr("fastapi.FastAPI.__call__", unreachable)
-    for path in (*MOVEMENTS, "/balance", "/transactions"):
+    for path in (*MOVEMENTS, "/transfer", "/balance", "/transactions"):
         assert (await ask(app, "POST", path, GOOD)).status in {200, 422}
     with pytest.raises(AssertionError):
         await ask(app, "GET", "/health")

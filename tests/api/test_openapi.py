@@ -19,6 +19,7 @@ SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", build_app(MemoryWallet(
 CALLS = {
     ("/deposit", "post"): {"200", "400", "413", "422", "500", "503"},
     ("/withdraw", "post"): {"200", "400", "404", "413", "422", "500", "503"},
+    ("/transfer", "post"): {"200", "400", "404", "413", "422", "500", "503"},
     ("/balance", "post"): {"200", "404", "413", "422", "500", "503"},
     ("/transactions", "post"): {"200", "400", "409", "413", "422", "500", "503"},
     ("/transactions/{transaction_id}", "get"): {"200", "404", "422", "500", "503"},
