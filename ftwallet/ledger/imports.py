@@ -7,6 +7,7 @@ late retry is not run again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -23,11 +24,18 @@ class ImportedOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False, fo
     code: OutcomeCode
     digits: str | None
     extra: bytes = b""
+    more_digits: list[str] = []
+    leg: int | None = None
 
     @property
     def new_balance(self) -> int | None:
         """Balance after it in minor units; kept as digits because msgpack's integers end at 64 bits."""
         return None if self.digits is None else int(self.digits)
+
+    @property
+    def balances(self) -> tuple[int, ...]:
+        """Those of a transfer."""
+        return tuple(map(int, self.more_digits))
 
 
 def imported_balance(account_id: str, amount: int, time_us: int) -> Operation:
@@ -41,10 +49,16 @@ def imported_transaction(
     time_us: int,
     body: Body | None = None,
     new_balance: int | None = None,
+    balances: Sequence[int] = (),
+    leg: int | None = None,
 ) -> Operation:
-    """Make an id known with its outcome; without a body the id will match any body."""
+    """Make an id known with its outcome; without a body the id will match any body.
+
+    `balances` and `leg` are those of a transfer.
+    """
     kind, account_id, amount, rest = body or (0, "", 0, b"")
-    outcome = ImportedOutcome(int(kind), code, None if new_balance is None else str(new_balance), rest)
+    digits = None if new_balance is None else str(new_balance)
+    outcome = ImportedOutcome(int(kind), code, digits, rest, [str(one) for one in balances], leg)
     extra = msgspec.msgpack.encode(outcome)
     return operation(Kind.IMPORTED_TRANSACTION, transaction_id, account_id, amount, time_us, extra)
 

@@ -250,7 +250,7 @@ class Ledger:
         if kind is Kind.IMPORTED_TRANSACTION:
             imported = imported_outcome(operation)
             body = Body(Kind(imported.kind), account_id, amount, imported.extra) if imported.kind else None
-            return body, Outcome(imported.code, imported.new_balance)
+            return body, Outcome(imported.code, imported.new_balance, balances=imported.balances, leg=imported.leg)
         if kind is Kind.IMPORTED_BALANCE:
             return Body(kind, account_id, amount), self._open_account(operation)
         if kind is Kind.CHANGED_RULES:

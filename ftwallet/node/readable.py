@@ -5,6 +5,8 @@
                              "account_id": "user123", "amount": 1000.5, "new_balance": 1000.5, "lsn": 1, "epoch": 1,
                              "time": "2026-01-31T12:00:00.000000Z"}}
 
+A transfer has `legs` and `balances` beside that, as `GET /transactions/{id}` has them.
+
 Amounts are exact decimals. A file replaces its elder whole or not at all; it is never the source of truth. On import
 only `status` and `success` of a transaction must be there; one without type, account or amount matches by id alone.
 """
@@ -31,6 +33,7 @@ from ftwallet.errors import ClientError, DiskFault
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
 from ftwallet.ledger.imports import imported_balance, imported_transaction
 from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.legs import leg, transfer
 from ftwallet.ledger.money import AmountError, format_amount, parse_amount
 from ftwallet.ledger.operations import Body, Kind, Operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction, message
@@ -211,21 +214,52 @@ def _transaction(path: Path, transaction_id: str, document: Any, exponent: int) 
         raise ClientError(
             f"{path}: {transaction_id!r} has status {document['status']!r}: only what is done can come in"
         )
-    code = OutcomeCode.OK
+    code, leg = OutcomeCode.OK, None
     if document["success"] is not True:
-        code = _REFUSED.get(str(document.get("message")), OutcomeCode.REFUSED_BEFORE_IMPORT)
+        sentence, _, place = str(document.get("message")).partition(" (legs[")
+        code = _REFUSED.get(sentence, OutcomeCode.REFUSED_BEFORE_IMPORT)
+        leg = int(place[:-2]) if place[:-2].isdecimal() else None
     balance = document.get("new_balance")
     after = None if balance is None else _minor(path, transaction_id, balance, exponent)
-    return imported_transaction(transaction_id, code, time_us, body, after)
+    balances = [
+        _minor(path, transaction_id, fields.get("new_balance"), exponent)
+        for fields in _objects(path, transaction_id, document, "balances")
+    ]
+    return imported_transaction(transaction_id, code, time_us, body, after, balances, leg)
 
 
 def _body(path: Path, transaction_id: str, document: dict[str, Any], exponent: int) -> Body | None:
     kind, account_id, amount = (document.get(key) for key in ("type", "account_id", "amount"))
+    if kind == "transfer":
+        return _transfer(path, transaction_id, document, exponent)
     if kind is None or account_id is None or amount is None:
         return None
     if kind not in _KINDS:
-        raise ClientError(f"{path}: {transaction_id!r} has type {kind!r}; known are {', '.join(_KINDS)}")
+        raise ClientError(f"{path}: {transaction_id!r} has type {kind!r}; known are {', '.join(_KINDS)}, transfer")
     return Body(_KINDS[kind], str(account_id), _minor(path, transaction_id, amount, exponent))
+
+
+def _transfer(path: Path, transaction_id: str, document: dict[str, Any], exponent: int) -> Body:
+    try:
+        return transfer(
+            [
+                leg(
+                    str(fields.get("from_account_id")),
+                    str(fields.get("to_account_id")),
+                    _minor(path, transaction_id, fields.get("amount"), exponent),
+                )
+                for fields in _objects(path, transaction_id, document, "legs")
+            ]
+        )
+    except ValueError as error:
+        raise ClientError(f"{path}: {transaction_id!r} has legs that are none: {error}") from error
+
+
+def _objects(path: Path, transaction_id: str, document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = document.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ClientError(f"{path}: {key} of {transaction_id!r} must be an array of objects")
+    return found
 
 
 def _time_us(path: Path, transaction_id: str, text: object) -> int:

@@ -10,7 +10,8 @@ import pytest
 
 from ftwallet.errors import ClientError
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, group, operation, rolled_back
+from ftwallet.ledger.legs import leg, transfer
+from ftwallet.ledger.operations import Kind, Operation, asked, group, operation, rolled_back
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
@@ -47,12 +48,15 @@ def test_what_is_written_is_read_back_with_every_id_outcome_balance_and_time(tmp
         group(2, NOON_US),
         move(Kind.DEPOSIT, "t5", 5),
         move(Kind.WITHDRAW, "t6", 5, "nobody"),
+        asked(transfer([leg("user123", "bob", 5), leg("bob", "user123", 5)]), "t7", NOON_US),
+        asked(transfer([leg("user123", "bob", 10**18), leg("bob", "user123", 5)]), "t8", NOON_US),
+        asked(transfer([leg("user123", "bob", 5), leg("bob", "user123", 6)]), "t9", NOON_US),
     )
     written = write_files(tmp_path, "primary", collect(before))
     assert [path.name for path in written] == ["primary_wallets.json", "primary_transactions.json"]
-    assert written[0].read_text() == '{\n  "user123": 9007199254740993.0\n}\n'
+    assert written[0].read_text() == '{\n  "user123": 9007199254740993.0,\n  "bob": 0.0\n}\n'
     operations, imported = read_files(*written, before.rules)
-    assert imported == (1, 7)
+    assert imported == (2, 10)
     after = ledger_of(*operations)
     assert dict(after.export_accounts()) == dict(before.export_accounts())
     for was, now in zip(before.transactions(), after.transactions(), strict=True):
@@ -133,6 +137,15 @@ def test_wallets_that_are_none_are_refused_with_file_and_account(tmp_path: Path,
         (
             {"status": "COMMITTED", "success": True, "type": "deposit", "account_id": "a", "amount": 0.001},
             "Amount has more than 2 decimal places",
+        ),
+        (
+            {"status": "COMMITTED", "success": True, "type": "transfer"},
+            "has legs that are none: a transfer has 1 to 32",
+        ),
+        ({"status": "COMMITTED", "success": True, "type": "transfer", "legs": [5]}, "must be an array of objects"),
+        (
+            {"status": "COMMITTED", "success": True, "type": "transfer", "legs": [{"amount": 1}]},
+            "a leg from 'None' to itself",
         ),
     ],
 )
