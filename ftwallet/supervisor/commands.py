@@ -85,7 +85,7 @@ def _settled(supervisor: Supervisor, slot: Slot) -> bool:
 async def switchover(supervisor: Supervisor) -> Document:
     """Have the backup take the primary's place; returns when the pair is paired again."""
     began = time.monotonic()
-    done = await supervisor.switch_over()
+    done = await supervisor.switchover.carry_out()
     limit_s = supervisor.config.stop_timeout_s + supervisor.config.start_timeout_s
     if not await supervisor.until(lambda: supervisor.paired, limit_s):
         raise Refused(

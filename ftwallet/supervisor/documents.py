@@ -36,7 +36,7 @@ def status(supervisor: Supervisor) -> Document:
             "dashboard": None,
         },
         "nodes": [_node(supervisor, slot) for slot in supervisor.slots.values()],
-        "last_failover": _failover(supervisor.last_failover),
+        "last_failover": _failover(supervisor.failovers.last),
     }
 
 

@@ -12,36 +12,29 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ftwallet.config import Config
-from ftwallet.errors import ExitCode, Refused
+from ftwallet.errors import ExitCode
 from ftwallet.replication.register import Decision, Proposal, ProposalKind, Register
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus
-from ftwallet.supervisor.events import EVENTS_FILE, EventLog, rfc3339
+from ftwallet.supervisor.events import EVENTS_FILE, EventLog
 from ftwallet.supervisor.fleet import Fleet
 from ftwallet.supervisor.inputs import Asked, Decided, Died, Heard, Input, Signalled, Ticked
 from ftwallet.supervisor.log_files import keep_short
-from ftwallet.supervisor.past import last_failover, record_failover
+from ftwallet.supervisor.past import Failovers
 from ftwallet.supervisor.processes import SUPERVISOR_LOG, Launch, log_path, node_launch
-from ftwallet.supervisor.promotion import (
-    Failover,
-    have_go_on,
-    have_pass_on,
-    have_resign,
-    record,
-    tell,
-    why_not,
-    why_not_replaced,
-)
+from ftwallet.supervisor.replacement import Replacement
+from ftwallet.supervisor.role_change import RoleChange
 from ftwallet.supervisor.roles import BACKUP, PRIMARY, partner
 from ftwallet.supervisor.sentences import cut_short_sentence, granted_sentence, mode_sentence, refused_sentence
 from ftwallet.supervisor.service import Service
-from ftwallet.supervisor.slots import DeathNote, Phase, Run, Slot
+from ftwallet.supervisor.slots import DeathNote, Phase, Slot
 from ftwallet.supervisor.stand_in import StandIn
 from ftwallet.supervisor.standing import Standing
+from ftwallet.supervisor.switchover import Switchover
+from ftwallet.supervisor.waiters import Waiters
 from ftwallet.witness.file import FileWitness
 
 T = TypeVar("T")
@@ -49,8 +42,6 @@ T = TypeVar("T")
 _TICK_S = 0.1
 _TICKS_BETWEEN_LOOKS_AT_LOGS = 100
 _STAND_IN_AFTER_S = 1.0  # without a primary; before that clients just wait in the socket's backlog
-_PROMOTE_AGAIN_AFTER_S = 1.0
-_LEADS_WITHIN_S = 5.0  # for a new primary to be ready, so that a switchover's gap can be told
 _AT_ONCE_S = 1.0  # for killed processes to be gone
 
 
@@ -69,11 +60,10 @@ class Supervisor:
         now = time.monotonic()
         self.config = config
         self.register = register
-        self.last_failover = last_failover(config.data_dir / EVENTS_FILE)
-        self._unserved: Failover | None = None  # the last one, until clients are served again
-        self._witness = witness
-        self._promoting: asyncio.Task[Any] | None = None
-        self._obstacle = ""  # to the promotion that is tried, as it was told last
+        self.failovers = Failovers(events, config.data_dir / EVENTS_FILE)
+        self._change = RoleChange(self)
+        self._replacement = Replacement(self, self._change, witness)
+        self.switchover = Switchover(self, self._change, witness)
         self.events = events
         self.started_at = now
         self.service = Service(now)
@@ -83,7 +73,7 @@ class Supervisor:
             events,
             lambda: self.register,
             partial(launch, config, listener.fileno()),
-            self._heard,
+            self.heard,
             self._died,
         )
         self._standing = Standing(events)
@@ -94,7 +84,7 @@ class Supervisor:
         self.cut_short: list[str] = []  # who was still stopping when told to stop at once
         self._stop_signals = 0
         self._stopping = False
-        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
+        self._waiters = Waiters()
 
     # ---- What others see and ask
 
@@ -133,7 +123,7 @@ class Supervisor:
     @property
     def promoting(self) -> bool:
         """Whether the backup is just taking the primary's place."""
-        return self._promoting is not None
+        return self._change.under_way
 
     @property
     def stopping(self) -> bool:
@@ -153,22 +143,23 @@ class Supervisor:
 
     async def until(self, true: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `true()`, looked at after every input; False when the time is over before."""
-        if true():
-            return True
-        seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        waiter = (true, seen)
-        self._waiters.append(waiter)
-        try:
-            return await asyncio.wait_for(seen, timeout_s)
-        except TimeoutError:
-            return true()
-        finally:
-            with contextlib.suppress(ValueError):
-                self._waiters.remove(waiter)
+        return await self._waiters.until(true, timeout_s)
 
     def decided(self, proposal: Proposal, decision: Decision) -> None:
         """The witness has decided; a granted decision is durable already."""
         self._inputs.put_nowait(Decided(proposal, decision))
+
+    def heard(self, node: str, run: int, status: NodeStatus) -> None:
+        """A node has said how it stands."""
+        self._inputs.put_nowait(Heard(node, run, status))
+
+    def look_again(self) -> None:
+        """Something has changed that is no input: compare what is with what should be."""
+        self._inputs.put_nowait(Ticked())
+
+    def why_not_replaced(self, slot: Slot) -> str | None:
+        """Return why this primary, if it dies now, is started again in place; None when its backup is promoted."""
+        return self._replacement.why_not(slot)
 
     def stop(self) -> None:
         """Begin an orderly stop: the primary first, then its backup. To be asked for, as `ask(supervisor.stop)`."""
@@ -186,7 +177,7 @@ class Supervisor:
                 while self._exit_code is None:
                     self._handle(await self._inputs.get())
                     await self._advance(time.monotonic())
-                    self._tell_waiters()
+                    self._waiters.look()
                 return self._exit_code
             finally:
                 ticks.cancel()
@@ -217,9 +208,6 @@ class Supervisor:
             for number in numbers:
                 loop.remove_signal_handler(number)
 
-    def _heard(self, node: str, run: int, status: NodeStatus) -> None:
-        self._inputs.put_nowait(Heard(node, run, status))
-
     def _died(self, node: str, run: int) -> None:
         self._inputs.put_nowait(Died(node, run))
 
@@ -249,11 +237,10 @@ class Supervisor:
 
     def _bury(self, slot: Slot, now: float) -> None:
         asked = slot.phase is Phase.STOPPING or self._stopping
-        heir = self._heir_of(slot) if slot is self.primary and not asked else None
+        heir = self._replacement.heir_of(slot) if slot is self.primary and not asked else None
         self.fleet.bury(slot, now, stopping=self._stopping, replaced=heir is not None)
         if heir is not None and slot.run is None:
-            self._obstacle = ""
-            self._begin_promotion(slot, heir)
+            self._replacement.begin(slot, heir)
 
     def _handle_decision(self, proposal: Proposal, decision: Decision, now: float) -> None:
         led = self.primary
@@ -275,14 +262,9 @@ class Supervisor:
         )
 
     def _handle_refusal(self, proposal: Proposal, reason: str) -> None:
-        if proposal.kind is not ProposalKind.PROMOTE or self._is_new(reason):
+        if proposal.kind is not ProposalKind.PROMOTE or self._change.is_new(reason):
             sentence = refused_sentence(proposal, reason, self.register.primary)
             self.events.record("refused", sentence, proposal.node, proposal=str(proposal.kind), reason=reason)
-
-    def _is_new(self, obstacle: str) -> bool:
-        """Tell whether this was not what kept the promotion from being made the last time that it was tried."""
-        before, self._obstacle = self._obstacle, obstacle
-        return obstacle != before
 
     def _handle_signal(self, number: int) -> None:
         self._stop_signals += 1
@@ -299,162 +281,12 @@ class Supervisor:
             if slot.run is not None and slot.run.child.returncode is not None:
                 self._bury(slot, now)
 
-    def _tell_waiters(self) -> None:
-        for true, seen in self._waiters:
-            if seen.done():
-                continue
-            try:
-                if true():
-                    seen.set_result(True)
-            except Exception as error:  # it belongs to whoever waits, not to the loop
-                seen.set_exception(error)
-
-    # ---- Promotion
-
-    def _heir_of(self, dead: Slot) -> Slot | None:
-        heir = self.slots[partner(dead.node)]
-        reason = self.why_not_replaced(dead)
-        if reason is not None:
-            sentence = f"Node {dead.node} is not replaced by its backup, node {heir.node}: {reason}"
-            self.events.record("not-promoted", sentence, heir.node, reason=reason)
-            return None
-        return heir
-
-    def why_not_replaced(self, dead: Slot) -> str | None:
-        """Return why this primary, if it dies now, is started again in place; None when its backup is promoted."""
-        heir = self.slots[partner(dead.node)]
-        return why_not_replaced(self.config.on_primary_death, self.promoting, heir, self.register)
-
-    async def _promote(self, dead: Slot, heir: Slot) -> None:
-        run = heir.run
-        proposal, decision, problem = await record(self._witness, heir, self.register)
-        if decision is not None:
-            self.decided(proposal, decision)
-        elif self._is_new(problem):
-            self.events.record("not-promoted", f"Node {heir.node} is not promoted: {problem}", heir.node)
-        if decision is None or not decision.granted:
-            await self.ask(lambda: self._not_replaced(dead))
-            return
-        if run is None or self._stopping:
-            return
-        cause = dead.ending.cause if dead.ending else "it died"
-        self.last_failover = self._unserved = Failover(rfc3339(datetime.now(UTC)), dead.node, heir.node, cause)
-        status, problem = await tell(run, decision.register)
-        if status is None:
-            self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
-            return
-        self._leads(heir, run, status)
-
-    def _leads(self, heir: Slot, run: Run, status: NodeStatus) -> None:
-        """The heir has become primary; when it is ready is to be known at once."""
-        run.role = PRIMARY
-        self._heard(heir.node, run.number, status)
-        self.fleet.hurry(heir)
-
-    def _replace_failed_primary(self, now: float) -> None:
-        """A primary that was given up while its backup did not run is replaced as soon as that does."""
-        failed, heir = self.primary, self.backup
-        may = self.config.on_primary_death == "promote" and self._promoting is None and not self._stopping
-        if may and failed.phase is Phase.FAILED and now >= failed.start_at and why_not(heir, self.register) is None:
-            failed.start_at = now + _PROMOTE_AGAIN_AFTER_S  # should the witness not be able to record it
-            self._begin_promotion(failed, heir)
-
-    def _begin_promotion(self, dead: Slot, heir: Slot) -> None:
-        self._promoting = asyncio.ensure_future(self._promote(dead, heir))
-        self._promoting.add_done_callback(self._promotion_over)
-
-    def _not_replaced(self, dead: Slot) -> None:
-        if dead is self.primary and not self._stopping:
-            self.fleet.not_replaced(dead, time.monotonic())
-
-    def _promotion_over(self, task: asyncio.Task[Any]) -> None:
-        self._promoting = None
-        self._inputs.put_nowait(Ticked())  # the dead node may be started now
-        if not task.cancelled() and (error := task.exception()):
-            self.events.record("not-promoted", f"The roles were not changed: {error}")
-
-    async def switch_over(self) -> Failover:
-        """Have the backup lead and the primary start again as backup. Raises Refused when the roles stay."""
-        # Whoever asked for it may go away; what is begun is finished all the same.
-        return await asyncio.shield(await self.ask(self._begin_switchover))
-
-    def _begin_switchover(self) -> asyncio.Task[Failover]:
-        old, heir = self.primary, self.backup
-        reason = "a failover is under way" if self.promoting else why_not(heir, self.register)
-        if self.stopping:
-            reason = "FT-Wallet is stopping"
-        if reason is None and (old.run is None or not self.ready):
-            reason = "no primary is serving"
-        if reason is not None:
-            raise Refused(f"the roles stay as they are: {reason}")
-        self._obstacle = ""
-        self.events.record("switchover", f"Switchover: node {old.node} is asked to resign", old.node)
-        switching = asyncio.ensure_future(self._switch(old, heir))
-        self._promoting = switching
-        switching.add_done_callback(self._promotion_over)
-        return switching
-
-    async def _switch(self, old: Slot, heir: Slot) -> Failover:
-        began, at, leading, run = time.monotonic(), rfc3339(datetime.now(UTC)), old.run, heir.run
-        if leading is None or run is None:
-            raise Refused("the roles stay as they are: a node has just died")
-        register = await self._have_resigned(old, leading, heir)
-        status, problem = await tell(run, register)
-        self.last_failover = done = Failover(at, old.node, heir.node, "switchover")
-        if status is None:
-            self._unserved = done
-            self.events.record("not-promoted", f"Node {heir.node} could not take over: {problem}", heir.node)
-        else:
-            self._leads(heir, run, status)
-            done = await self._switched(done, began)
-        await have_pass_on(leading)
-        return done  # the old primary is none any more: `_advance` has it start again as backup
-
-    async def _switched(self, done: Failover, began: float) -> Failover:
-        if not await self.until(lambda: self.ready, _LEADS_WITHIN_S):
-            self._unserved = done
-            return done
-        # Not only from the record on: requests have waited longer.
-        return self._served_after(done, round((time.monotonic() - began) * 1000, 1))
-
-    async def _have_resigned(self, old: Slot, leading: Run, heir: Slot) -> Register:
-        """Have the primary resign and the witness record its heir. Raises Refused; the primary goes on then."""
-        reason = await have_resign(leading)
-        if reason:
-            reason = f"node {old.node} did not resign: {reason}"
-        else:
-            proposal, decision, problem = await record(self._witness, heir, self.register)
-            if decision is not None:
-                self.decided(proposal, decision)
-                if decision.register.primary == heir.node:
-                    return decision.register
-            reason = problem if decision is None else decision.reason
-        if self.register.primary != old.node or not await have_go_on(leading):
-            # Resigned it may be, for ever: its next start, or its heir, leads as the record says.
-            await self.ask(lambda: self.fleet.signal(old, signal.SIGKILL, DeathNote.NOT_RESIGNED))
-        raise Refused(f"the roles stay as they are: {reason}")
-
-    def _end_primary_that_was_replaced(self, now: float) -> None:
-        """After a switchover, however far it came: whom the witness does not have as primary starts again as backup."""
-        slot = self.backup
-        still_leads = slot.run is not None and slot.run.role == PRIMARY and slot.phase is Phase.RUNNING
-        if still_leads and self._promoting is None and not self._stopping:
-            self.fleet.terminate(slot, now, start_again=True)
-
-    def _end_heir_that_does_not_lead(self) -> None:
-        """Whatever state a backup is in that the witness has as primary: its next start leads in place."""
-        run = self.primary.run
-        if self._promoting is not None or self._stopping or run is None or run.killed or run.role == PRIMARY:
-            return
-        self.fleet.signal(self.primary, signal.SIGKILL, DeathNote.NOT_PROMOTED)
-
     # ---- What should be
 
     async def _advance(self, now: float) -> None:
         self._open_gate()
-        self._end_heir_that_does_not_lead()
-        self._end_primary_that_was_replaced(now)
-        self._replace_failed_primary(now)
+        self._change.end_whoever_differs(now)
+        self._replacement.of_failed_primary(now)
         for slot in self.slots.values():
             self._end_hung(slot, now)
             self._start_due(slot, now)
@@ -474,7 +306,7 @@ class Supervisor:
     def _start_due(self, slot: Slot, now: float) -> None:
         if slot.phase is not Phase.WAITING or slot.run is not None or now < slot.start_at or self._stopping:
             return
-        if self._promoting is not None:  # its role is about to be decided
+        if self.promoting:  # its role is about to be decided
             return
         if slot is self.backup or self._gate_open:
             self.fleet.start(slot, now)
@@ -508,16 +340,10 @@ class Supervisor:
             gap_ms = round(resumed.gap_s * 1000, 1)
             words = "after the start" if resumed.first else f"again, after {gap_ms:,.0f} ms without a primary"
             self.events.record("serving", f"Clients are served {words}", self.register.primary, gap_ms=gap_ms)
-            if self._unserved is not None:
-                self._served_after(self._unserved, gap_ms)
+            self.failovers.served(gap_ms)
         if self.mode and self.mode != self._mode:
             self.events.record(self.mode, mode_sentence(self.mode), self.register.primary)
         self._mode = self.mode or self._mode
-
-    def _served_after(self, failover: Failover, gap_ms: float) -> Failover:
-        self.last_failover, self._unserved = failover._replace(gap_ms=gap_ms), None
-        record_failover(self.events, self.last_failover)
-        return self.last_failover
 
     def _advance_stop(self, now: float) -> None:
         for slot in (self.primary, self.backup):

@@ -1,4 +1,4 @@
-"""The last change of primary, read from the durable history: a supervisor that starts again knows of it."""
+"""The last change of primary. It stands in the durable history, so a supervisor that starts again knows of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,31 @@ _KIND = "failover"
 _NOT_RECORDED = "not recorded: the supervisor ended before clients were served again"
 
 
-def record_failover(events: EventLog, failover: Failover) -> None:
-    """Record a change of primary whose gap is known."""
+class Failovers:
+    """The last change of primary, until the next one; its gap is recorded when clients are served again."""
+
+    def __init__(self, events: EventLog, history: Path) -> None:
+        self._events = events
+        self.last = last_failover(history)
+        self._unserved: Failover | None = None
+
+    def unserved(self, failover: Failover) -> None:
+        """Clients are not served yet: `served` tells when they are."""
+        self.last = self._unserved = failover
+
+    def served(self, gap_ms: float) -> None:
+        """Clients are served again after so long a gap."""
+        if self._unserved is not None:
+            self.served_after(self._unserved, gap_ms)
+
+    def served_after(self, failover: Failover, gap_ms: float) -> Failover:
+        """Record a failover with its gap, and return it so."""
+        self.last, self._unserved = failover._replace(gap_ms=gap_ms), None
+        _record(self._events, self.last)
+        return self.last
+
+
+def _record(events: EventLog, failover: Failover) -> None:
     waited = "" if failover.gap_ms is None else f" after {failover.gap_ms:,.0f} ms"
     sentence = f"Node {failover.heir} serves in place of node {failover.origin}{waited}: {failover.cause}"
     events.record(

@@ -65,7 +65,7 @@ def _foretold(supervisor: Supervisor, slot: Slot) -> Foretold:
 
 
 def _promoted(supervisor: Supervisor, slot: Slot, heir: Slot) -> list[str]:
-    last = supervisor.last_failover
+    last = supervisor.failovers.last
     known = "" if last is None or last.gap_ms is None else f" (last failover: {last.gap_ms:,.0f} ms)"
     behind = _behind(slot, heir)
     records = f"{behind:,} record{'' if behind == 1 else 's'} behind"

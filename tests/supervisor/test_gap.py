@@ -23,7 +23,7 @@ async def test_a_promoted_node_that_is_ready_between_two_heartbeats_is_heard_of_
     await cluster.until(lambda: cluster.supervisor.backup.up)
     supervisor = cluster.supervisor
     await supervisor.ask(lambda: supervisor.fleet.signal(supervisor.primary, signal.SIGKILL, DeathNote.KILL))
-    await cluster.until(lambda: supervisor.last_failover is not None and supervisor.last_failover.gap_ms is not None)
-    assert supervisor.last_failover is not None
-    assert supervisor.last_failover.gap_ms is not None
-    assert 50 < supervisor.last_failover.gap_ms < 1000
+    await cluster.until(lambda: supervisor.failovers.last is not None and supervisor.failovers.last.gap_ms is not None)
+    assert supervisor.failovers.last is not None
+    assert supervisor.failovers.last.gap_ms is not None
+    assert 50 < supervisor.failovers.last.gap_ms < 1000

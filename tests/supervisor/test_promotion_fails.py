@@ -12,7 +12,7 @@ import pytest
 from ftwallet.config import Config
 from ftwallet.errors import DiskFault, ExitCode
 from ftwallet.replication.register import Decision, Proposal, ProposalKind
-from ftwallet.supervisor import loop
+from ftwallet.supervisor import replacement
 from ftwallet.supervisor.slots import DeathNote, Phase
 from ftwallet.witness.file import FileWitness
 from tests.supervisor.conftest import Cluster
@@ -162,7 +162,7 @@ async def test_D1_what_keeps_a_primary_that_was_given_up_from_being_replaced_is_
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = failing(monkeypatch, stands=False)
-    monkeypatch.setattr(loop, "_PROMOTE_AGAIN_AFTER_S", 0.05)
+    monkeypatch.setattr(replacement, "_AGAIN_AFTER_S", 0.05)
     await gives_up_its_primary(cluster)
     await cluster.until(lambda: len(tries) >= 5)
     told = [event for event in cluster.history() if "No space left" in event.sentence]

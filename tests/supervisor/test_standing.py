@@ -48,7 +48,7 @@ async def test_a_foretold_promotion_happens(cluster: Cluster) -> None:
     assert foretold["sentences"][0] == "node b would be promoted: it is in sync, 0 records behind"
     supervisor.fleet.signal(supervisor.primary, signal.SIGKILL, DeathNote.KILL)
     await cluster.until(lambda: supervisor.register.primary == "b")
-    await cluster.until(lambda: supervisor.last_failover is not None and supervisor.last_failover.gap_ms is not None)
+    await cluster.until(lambda: supervisor.failovers.last is not None and supervisor.failovers.last.gap_ms is not None)
     await cluster.until(lambda: supervisor.slots["a"].up)
     again = whatif.killed(supervisor, "primary")
     assert again["node"] == "b"
