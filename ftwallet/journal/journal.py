@@ -1,6 +1,6 @@
 """The write-ahead log of one node.
 
-One thread appends and cuts (the disk thread); any thread reads. One frame is written and synced at a time,
+One thread appends and cuts (the disk thread); any thread reads; one trims. One frame is written and synced at a time,
 and `durable_lsn` moves when the sync has returned: so at most the last frame can be unfinished after a
 crash, and whatever a reader was shown is on the disk. The first write or sync that fails poisons the
 journal: what the kernel did with the data is not known, so the file is never touched again, and the node is
@@ -24,9 +24,11 @@ from ftwallet.journal.frames import Block, encode_mark
 from ftwallet.journal.head import Head, NotNext
 from ftwallet.journal.recovery import Log, TornTail
 from ftwallet.journal.segments import Point, create_segment, read_segment, segment_name
+from ftwallet.journal.trimming import remove_mark, write_mark
 
 SEGMENT_BYTES = 64 << 20
 _ITERATION_BYTES = 1 << 20
+_TRIMMED_AT_ONCE = 4  # segments: reads wait for as many removals at most
 
 
 class Journal:
@@ -41,6 +43,7 @@ class Journal:
         self._fd: int | None = None
         self._fault: str | None = None
         self._stays = threading.Lock()  # held while reading, so that a cut takes no bytes from under a reader
+        self._changing = threading.Lock()  # held for a moment: writes change one end of the log, a trimming the other
 
     @classmethod
     def open(
@@ -77,7 +80,7 @@ class Journal:
 
     @property
     def first_lsn(self) -> int:
-        """The first record, or the first to come: greater than 1 when the log begins after a checkpoint."""
+        """The first record, or the first to come: greater than 1 after a state sync or a trimming."""
         return self._log.first_lsn
 
     @property
@@ -146,7 +149,7 @@ class Journal:
         """Read durable blocks in order, the first of them the one that holds `from_lsn`.
 
         As many as fit into `max_bytes`, but at least one; none if `from_lsn` is past `durable_lsn`. Any
-        thread; may read for as long as the disk takes. Raises ValueError if `from_lsn` is below `first_lsn`,
+        thread; may read for as long as the disk takes. Raises BeforeFirst if `from_lsn` is below `first_lsn`,
         Corruption, DiskFault.
         """
         blocks: list[Block] = []
@@ -188,6 +191,49 @@ class Journal:
         except KeyError:
             return False
 
+    def whole_until(self, lsn: int) -> int:
+        """The last record of the newest older segment that has none after `lsn`; `first_lsn - 1` if all have."""
+        ends = [segment.start.head.lsn for segment in self._log.segments]
+        return max(end for end in ends if end <= max(lsn, ends[0]))
+
+    def spare_until(self, keep_bytes: int) -> int:
+        """Up to which record the log may go, for `keep_bytes` to stay; `first_lsn - 1` until half as many are too many.
+
+        Any thread. Raises DiskFault.
+        """
+        segments = self._log.segments
+        with disk_errors(self.directory, "read"):
+            sizes = [segment.path.stat().st_size for segment in segments]
+        left = sum(sizes)
+        if left < keep_bytes + keep_bytes // 2:
+            return segments[0].start.head.lsn
+        for index, size in enumerate(sizes[:-1]):
+            left -= size
+            if left < keep_bytes:
+                return segments[index].start.head.lsn
+        return segments[-1].start.head.lsn
+
+    def trim(self, lsn: int) -> None:
+        """Remove the oldest segments, a few of those that have no record after `lsn`, while others append and read.
+
+        In one thread at a time. A crash on the way leaves the log as it was, or one that begins later. Whether these
+        records may go is the caller's to know. Raises BrokenInvariant if they are not known to be committed, DiskFault.
+        """
+        with self._stays, disk_errors(self.directory, "trimmed"):
+            if lsn > self.commit_lsn:
+                raise BrokenInvariant(
+                    f"lsn {lsn} was to be trimmed away, and the log is committed up to {self.commit_lsn}"
+                )
+            whole = sum(1 for one in self._log.segments[1:] if one.start.head.lsn <= lsn)
+            kept = min(whole, _TRIMMED_AT_ONCE)
+            if kept == 0:
+                return
+            first = self._log.segments[kept]
+            write_mark(self.directory, first)  # before any is removed: else nothing tells the log from a damaged one
+            with self._changing:
+                self._log = Log(self._log.segments[kept:], self._log.end)
+            recovery.remove_older(first.path)
+
     def cut(self, lsn: int, why: str) -> list[Block]:
         """Remove every record after `lsn`, and return their blocks. Disk thread.
 
@@ -225,6 +271,7 @@ class Journal:
                 platform.fsync_directory(self.directory)
             only = create_segment(self.directory, self._cluster_id, 0, head)
             recovery.remove_older(only.path)
+            remove_mark(self.directory)
             self._log = Log((only,), only.start)
             self._fd = os.open(only.path, os.O_RDWR)
 
@@ -245,7 +292,8 @@ class Journal:
         segments, end = self._log
         newest = create_segment(self.directory, self._cluster_id, segments[-1].first_lsn, end.head)
         self.close()
-        self._log = Log((*segments, newest), newest.start)
+        with self._changing:
+            self._log = Log((*self._log.segments, newest), newest.start)
         self._fd = os.open(newest.path, os.O_RDWR)
 
     def _write(self, raw: bytes, head: Head) -> None:
@@ -254,7 +302,8 @@ class Journal:
         platform.fdatasync(self._writable())
         end = Point(offset + len(raw), head)
         segments[-1].note(end)
-        self._log = Log(segments, end)
+        with self._changing:
+            self._log = Log(self._log.segments, end)
 
     def _writable(self) -> int:
         if self._fd is None:

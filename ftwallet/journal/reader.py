@@ -16,13 +16,17 @@ from ftwallet.journal.recovery import Log
 from ftwallet.journal.segments import Point, Scan, reading
 
 
+class BeforeFirst(ValueError):
+    """A record that the log does not have any more, or never had."""
+
+
 def blocks(log: Log, from_lsn: int) -> Generator[Block, None, None]:
     """Yield the blocks from the one that holds `from_lsn` to the end of the log.
 
-    Raises ValueError if `from_lsn` is before the log's first record, Corruption, DiskFault.
+    Raises BeforeFirst if `from_lsn` is before the log's first record, Corruption, DiskFault.
     """
     if from_lsn < log.first_lsn:
-        raise ValueError(f"the log begins with lsn {log.first_lsn}, and lsn {from_lsn} was asked for")
+        raise BeforeFirst(f"the log begins with lsn {log.first_lsn}, and lsn {from_lsn} was asked for")
     if from_lsn <= log.end.head.lsn:
         for index in range(_segment_with(log, from_lsn), len(log.segments)):
             for _, block in _segment_blocks(log, index, from_lsn):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftwallet import platform
-from ftwallet.errors import ExitCode, Refused
+from ftwallet.errors import DiskFault, ExitCode, Refused
 from ftwallet.journal import quarantine
 from ftwallet.journal.damage import Corruption, disk_errors
 from ftwallet.journal.frames import Corrupt, Torn, Verdict
@@ -28,6 +28,9 @@ from ftwallet.journal.segments import (
     read_segment,
     reading,
 )
+from ftwallet.journal.trimming import read_mark, remove_mark
+
+_LOOKS = 10  # at a log that another process trims meanwhile
 
 
 class Log(NamedTuple):
@@ -38,7 +41,7 @@ class Log(NamedTuple):
 
     @property
     def first_lsn(self) -> int:
-        """The lsn of its first record, or of the first to come: greater than 1 when it begins after a checkpoint."""
+        """The lsn of its first record, or of the first to come: greater than 1 after a state sync or a trimming."""
         return self.segments[0].first_lsn
 
 
@@ -74,7 +77,9 @@ def recover(directory: Path, cluster_id: str, create: bool) -> tuple[Log, TornTa
     if not segments:
         raise _no_journal(directory)
     with disk_errors(directory, "tidied"):
-        remove_older(segments[0].path)  # what a crash has kept `Journal.begin_after` from removing
+        if not read_mark(directory).precedes(segments[0]):
+            remove_mark(directory)  # of a log that was replaced
+        remove_older(segments[0].path)  # what a crash has kept `Journal.begin_after` or `Journal.trim` from removing
     newest = segments[-1]
     _make_durable(newest.path)
     end, verdict = survey(newest)
@@ -95,25 +100,35 @@ def look(directory: Path, cluster_id: str) -> Log:
 
     Raises Refused (as `recover`, or if there is no journal), Corruption, DiskFault.
     """
-    segments = find_segments(directory, cluster_id)
-    if not segments:
-        raise _no_journal(directory)
-    return Log(segments, survey(segments[-1])[0])
+    for _ in range(_LOOKS):
+        mark = read_mark(directory)
+        try:
+            segments = find_segments(directory, cluster_id)
+            if not segments:
+                raise _no_journal(directory)
+            return Log(segments, survey(segments[-1])[0])
+        except DiskFault as fault:
+            if read_mark(directory) == mark:
+                raise
+            trimmed = fault  # segments were removed between two looks at the directory
+    raise trimmed
 
 
 def find_segments(directory: Path, cluster_id: str) -> tuple[Segment, ...]:
     """Read the headers of all segments, oldest first, none missing in between.
 
-    The log begins with the newest segment that has nothing before it: older ones are of a log that this one has
-    replaced. Raises Refused, Corruption, DiskFault.
+    The log begins with the newest segment that has nothing before it, or that it was trimmed to begin with: older ones
+    are of a log that this one has replaced, or on their way out. Raises Refused, Corruption, DiskFault.
     """
+    mark = read_mark(directory)
     segments: list[Segment] = []
     for path in sorted(directory.glob(f"*{SUFFIX}"), reverse=True):
         segments.insert(0, read_segment(path, cluster_id))
-        if segments[0].before == 0:
+        if segments[0].before == 0 or mark.precedes(segments[0]):
             break
-    if segments and segments[0].before != 0:
-        raise Corruption(segments[0].path, 0, "the segments before this one are missing")
+    if segments and segments[0].before != 0 and not mark.precedes(segments[0]):
+        why = "the segments before this one are missing"
+        raise Corruption(segments[0].path, 0, f"{why}: {mark.damage}" if mark.damage else why)
     for older, newer in pairwise(segments):
         if newer.before != older.first_lsn:
             raise Corruption(newer.path, 0, f"the segment before it, of lsn {newer.before}, is missing")
@@ -121,11 +136,12 @@ def find_segments(directory: Path, cluster_id: str) -> tuple[Segment, ...]:
 
 
 def remove_older(first: Path) -> None:
-    """Remove the segments that are older than the first one of the log, in any order. Raises OSError."""
-    older = [path for path in first.parent.glob(f"*{SUFFIX}") if path.name < first.name]
-    for path in older:
+    """Remove the segments that are older than the first one of the log, oldest first. Raises OSError.
+
+    Each durably, before the next: should the mark of a trimming be damaged later, no hole is between what is left.
+    """
+    for path in sorted(path for path in first.parent.glob(f"*{SUFFIX}") if path.name < first.name):
         platform.remove(path)
-    if older:
         platform.fsync_directory(first.parent)
 
 
