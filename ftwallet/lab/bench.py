@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ftwallet.config import load
 from ftwallet.errors import ExitCode
-from ftwallet.lab import batch, failover, growth, memory, recovery, report, single
+from ftwallet.lab import batch, failover, growth, memory, overload, recovery, report, single
 from ftwallet.lab.pair import temporary_directory
 from ftwallet.lab.peer import suite as peer
 from ftwallet.lab.plan import Plan
@@ -25,6 +25,7 @@ SUITES: dict[str, Callable[[Plan], Report]] = {
     "mixed": single.measure_mixed,
     "batch": batch.measure,
     "growth": growth.measure,
+    "overload": overload.measure,
     "peer": peer.measure,
     "recovery": recovery.measure,
     "memory": memory.measure,
@@ -40,6 +41,7 @@ _CONNECTIONS = {
     "growth": (64,),
     "peer": (1, 16, 64),
     "batch": (16,),
+    "overload": (1_000,),
 }
 _IN_ROUNDS = tuple(_CONNECTIONS)
 _KILLS = {"recovery": 5, "failover": 100}
@@ -79,7 +81,9 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option("--seconds", type=click.IntRange(min=1), default=5, help="Seconds of each run of wrk [5].")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Runs of each, in turn; medians count [3].")
 @click.option(
-    "--connections", type=ConnectionsType(), help="How many at a time [1,16,64,256; peer 1,16,64; growth 64; batch 16]."
+    "--connections",
+    type=ConnectionsType(),
+    help="How many at a time [1,16,64,256; peer 1,16,64; growth 64; batch 16; overload 1000].",
 )
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
 @click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")

@@ -13,7 +13,7 @@ import pytest
 from ftwallet.config import Config, load
 from ftwallet.errors import Refused
 from ftwallet.journal.journal import SEGMENT_BYTES
-from ftwallet.lab import batch, growth, preload, replay, single
+from ftwallet.lab import batch, growth, overload, preload, replay, single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
 from ftwallet.node.base import StoreBase
@@ -69,6 +69,19 @@ def test_short_runs_of_batches_are_measured_and_verified(place: Path) -> None:
     (line,) = found.document["beside"]
     assert line["batches"]["per_second"] > 0
     assert not any(line["beside"]["errors"].values())
+
+
+@needs_wrk
+def test_a_short_overload_is_refused_and_gotten_over(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        plan = Plan("wrk", directory, Config(), seconds=1, rounds=1, connections=(500,), warm_up_s=0)
+        found = overload.measure(plan)
+    assert found.ok, found.lines
+    (line,) = found.document["lines"]
+    assert line["ratio"] > 0
+    assert line["overload"]["refused_per_s"] > 0
+    assert line["probes"].keys() <= {"200", "503"}
+    assert min(line["primary_anonymous_bytes"]["after"]) > 0
 
 
 @needs_wrk

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from ftwallet.cli.commands import ftwallet_run
-from ftwallet.lab import growth, machine, report, single
+from ftwallet.lab import growth, machine, overload, report, single
 from ftwallet.lab.bench import ConnectionsType
 from ftwallet.lab.pair import Measured
 from ftwallet.lab.peer import suite
 from ftwallet.lab.peer.server import Kept, Rows
 from ftwallet.lab.peer.suite import Batches, BatchFigures
+from ftwallet.lab.probing import BROKEN, Probe
 from ftwallet.lab.proof import Proof, counted
 from ftwallet.lab.report import Report
 from ftwallet.lab.single import Figures, Line
@@ -183,3 +184,35 @@ def test_connections_are_numbers_with_commas() -> None:
 )
 def test_what_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:
     assert CliRunner().invoke(ftwallet_run, ["bench", *arguments]).exit_code == 2
+
+
+def overloaded(during: Errors, probes: list[Probe], after: Errors | None = None) -> overload.Line:
+    usual, crowd = Figures.of([deposits(5_000)]), Figures.of([deposits(9_000, errors=during)])
+    later = Figures.of([deposits(4_500, errors=after)])
+    return overload.Line(
+        1_000, usual, crowd, later, 1_000.0, 8_000.0, probes, overload.Memory(1 << 20, 3 << 20, [2 << 20])
+    )
+
+
+def test_an_overload_is_measured_by_the_rate_after_it(facts: None, tmp_path: Path) -> None:
+    line = overloaded(Errors(non_200=8_000), [Probe(200, 9.0, told_when=False), Probe(503, 1.0, told_when=True)])
+    assert (line.ratio, line.problems) == (0.9, [])
+    found = overload.report_of(plan(tmp_path), [line], REAL)
+    assert found.ok
+    (document,) = found.document["lines"]
+    assert document["probes"]["503"] == {"count": 1, "p50_ms": 1.0, "p99_ms": 1.0, "worst_ms": 1.0}
+    assert found.grids[0].rows[1][:4] == ["overload", "1000", "1,000", "8,000"]
+    assert found.grids[0].rows[2][-1] == "0.90"
+    assert "Memory of the primary: 1.0 MiB before, at most 3.0 MiB meanwhile, after each round 2.0 MiB" in found.lines
+
+
+def test_what_an_overload_must_not_do_is_said_and_not_ok(facts: None, tmp_path: Path) -> None:
+    probes = [Probe(503, 1.0, told_when=False), Probe(BROKEN, 9_000.0, told_when=False)]
+    line = overloaded(Errors(non_200=5, timeout=2), probes, after=Errors(non_200=1))
+    found = overload.report_of(plan(tmp_path), [line], REAL)
+    assert not found.ok
+    assert found.document["problems"] == [
+        "With 1000 connections 3 connections broke or requests timed out",
+        "With 1000 connections 1 of the timed 503s had no Retry-After",
+        "With 1000 connections 1 requests of the usual load were refused",
+    ]
