@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from ftwallet.errors import BrokenInvariant, Refused
 from ftwallet.journal.checkpoints import CheckpointMeta
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, group, operation, rolled_back
+from ftwallet.ledger.legs import leg, transfer
+from ftwallet.ledger.operations import Kind, Operation, asked, group, operation, rolled_back
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, Unread, checkpoint_chunks
 from ftwallet.store.known import Known
@@ -24,15 +26,23 @@ from ftwallet.store.table import Table, account_key, transaction_key
 RULES = Rules(2, 2**128 - 1, 2**70)
 ACCOUNTS = ["a", "b", "@world", "long" * 20]
 
-payments = st.builds(
-    operation,
-    st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]),
-    st.text("xyz", min_size=1, max_size=2),
-    st.sampled_from(ACCOUNTS),
-    st.one_of(st.integers(1, 9), st.integers(2**64, 2**71)),
-    st.integers(0, 9),
+ids = st.text("xyz", min_size=1, max_size=2)
+amounts = st.one_of(st.integers(1, 9), st.integers(2**64, 2**71))
+ends = st.lists(st.sampled_from(ACCOUNTS), min_size=2, max_size=2, unique=True)
+legs = st.builds(lambda ends, amount: leg(*ends, amount), ends, amounts)
+transfers = st.builds(asked, st.lists(legs, min_size=1, max_size=4).map(transfer), ids, st.integers(0, 9))
+payments = st.one_of(
+    st.builds(
+        operation,
+        st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]),
+        ids,
+        st.sampled_from(ACCOUNTS),
+        amounts,
+        st.integers(0, 9),
+    ),
+    transfers,
 )
-rollbacks = st.builds(rolled_back, st.text("xyz", min_size=1, max_size=2), st.none() | payments, st.just(9))
+rollbacks = st.builds(rolled_back, ids, st.none() | payments, st.just(9))
 blocks = st.lists(st.one_of(payments, payments, rollbacks), min_size=1, max_size=5)
 groups = st.lists(payments, min_size=1, max_size=5).map(lambda members: [group(len(members), 9), *members])
 steps = st.lists(
@@ -186,6 +196,39 @@ def test_one_write_at_a_time(disk: Disk, act: str) -> None:
         disk.state.freeze()
     with pytest.raises(BrokenInvariant):
         disk.state.freeze() if act == "freeze" else disk.state.write(meta_of(disk.ledger))
+
+
+def moved(transaction_id: str, *legs: tuple[str, str, int]) -> Operation:
+    return asked(transfer([leg(*one) for one in legs]), transaction_id, 1)
+
+
+def test_the_accounts_of_all_legs_are_read_before_a_transfer_needs_them(disk: Disk) -> None:
+    written(disk, deposit("t1", "ann", 9), deposit("t2", "bob", 9))
+    disk.begin()
+    legs = [("ann", "bob", 4), ("bob", "@world", 1), ("bob", "new", 2)]
+    unread = disk.state.prepare([moved("t3", *legs)], new=True)
+    assert (sorted(unread.accounts), unread.transactions) == (["ann", "bob"], [])
+
+
+@pytest.mark.parametrize("at_hand", [[], ["ann"], ["bob"], ["ann", "bob"]])
+def test_a_transfer_between_accounts_that_were_evicted(disk: Disk, at_hand: list[str]) -> None:
+    disk.cached_accounts = 0
+    disk.begin()
+    written(disk, deposit("t1", "ann", 9), deposit("t2", "bob", 9))
+    assert not disk.state._clean
+    for account_id in at_hand:
+        disk.ledger.balance(account_id)
+    outcomes = disk.apply([moved("t3", ("ann", "bob", 4)), moved("t4", ("bob", "ann", 14))], prepared=True, new=True)
+    assert outcomes == [
+        Outcome(OutcomeCode.OK, balances=(5, 13)),
+        Outcome(OutcomeCode.INSUFFICIENT_BALANCE, leg=0),
+    ]
+    for step in ("freeze", "write", "written"):
+        disk.step(step)
+    disk.begin()
+    assert [disk.ledger.balance(one) for one in ("ann", "bob", "@world")] == [5, 13, -18]
+    found = [disk.ledger.find(one) for one in ("t3", "t4")]
+    assert [(one.balances, one.leg) for one in found if one] == [((5, 13), None), ((), 0)]
 
 
 def test_balances_in_memory_are_bounded(disk: Disk) -> None:
