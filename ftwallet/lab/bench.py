@@ -91,7 +91,7 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option("--records", type=click.IntRange(min=1), default=1_000_000, help="Recovery: to be replayed [1000000].")
 @click.option("--past", type=click.IntRange(min=1), help="Growth and failover: past ids [10000000, none].")
 @click.option("--accounts", type=click.IntRange(min=1), help="Growth and failover: of these ids [1000000].")
-@click.option("--profile", is_flag=True, help="Single: also show where the primary's time goes (needs py-spy).")
+@click.option("--profile", is_flag=True, help="Single: also show where each node's time goes (needs py-spy).")
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Settings to measure with."
 )

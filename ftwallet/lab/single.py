@@ -17,7 +17,7 @@ from ftwallet.lab.filling import fill
 from ftwallet.lab.pair import Measured, Pair, temporary_pair
 from ftwallet.lab.plan import Plan, middle, progress
 from ftwallet.lab.processes import CpuMeter, raw_server
-from ftwallet.lab.profiling import Profile, profile_under_load
+from ftwallet.lab.profiling import Profiled, layers_grid, profile_under_load
 from ftwallet.lab.proof import Proof, prove
 from ftwallet.lab.report import Grid, Report, document
 from ftwallet.lab.scripts import ACCOUNTS
@@ -94,14 +94,14 @@ class Line(NamedTuple):
 
 def measure(plan: Plan) -> Report:
     """Run the suite `single`. Raises Refused when something cannot be measured."""
-    profile = None
+    profiled: list[Profiled] = []
     with temporary_pair(plan.directory, plan.settings) as pair, raw_server(plan.directory / "raw.log") as (port, raw):
         _warm_up(plan, pair, port)
         lines = [_measure_at(plan, connections, pair, port, raw) for connections in plan.connections]
         if plan.profile:
-            profile = profile_under_load(plan, pair)
+            profiled = profile_under_load(plan, pair)
         proof = prove(pair)
-    return report_of(plan, SINGLE, lines, proof, profile)
+    return report_of(plan, SINGLE, lines, proof, profiled)
 
 
 def measure_mixed(plan: Plan) -> Report:
@@ -111,7 +111,7 @@ def measure_mixed(plan: Plan) -> Report:
         fill(plan, pair, ACCOUNTS)  # so that every account is there and has enough for its first withdrawals
         lines = [_measure_at(plan, connections, pair, port, raw, mixed=True) for connections in plan.connections]
         proof = prove(pair)
-    return report_of(plan, MIXED, lines, proof, None)
+    return report_of(plan, MIXED, lines, proof)
 
 
 def _warm_up(plan: Plan, pair: Pair, port: int) -> None:
@@ -136,19 +136,25 @@ def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child,
     return Line(connections, Figures.of(raws), Figures.of(loads))
 
 
-def report_of(plan: Plan, suite: Suite, lines: Sequence[Line], proof: Proof, profile: Profile | None) -> Report:
+def report_of(
+    plan: Plan, suite: Suite, lines: Sequence[Line], proof: Proof, profiled: Sequence[Profiled] = ()
+) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
     settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
     found: dict[str, Any] = {"lines": [_line_document(suite, line) for line in lines]}
-    if profile:
-        found["profile"] = profile.document()
+    if profiled:
+        found["profile"] = {one.role: one.document() for one in profiled}
     return Report(
         document(suite.name, facts, settings, **found, verified=proof.document()),
-        [_grid(plan, suite, lines), *([profile.grid()] if profile else [])],
+        [_grid(plan, suite, lines), *_profile_grids(profiled)],
         [*_remarks(suite, lines, machine.warning(facts)), proof.sentence()],
         proof.ok,
     )
+
+
+def _profile_grids(profiled: Sequence[Profiled]) -> list[Grid]:
+    return [layers_grid(profiled), *(one.grid() for one in profiled)] if profiled else []
 
 
 def _line_document(suite: Suite, line: Line) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def single_report(directory: Path, proof: Proof = REAL) -> Report:
     lines = [
         Line(64, Figures.of([raw(20_000), raw(1_000), raw(22_000)]), Figures.of([deposits(5_000)] * 3)),
     ]
-    return single.report_of(plan(directory), single.SINGLE, lines, proof, None)
+    return single.report_of(plan(directory), single.SINGLE, lines, proof)
 
 
 def test_a_noisy_round_does_not_move_the_median_and_errors_add_up() -> None:
