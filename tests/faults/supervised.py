@@ -24,6 +24,7 @@ from ftwallet.errors import Refused
 from ftwallet.supervisor.client import SupervisorClient
 from ftwallet.supervisor.verify import verify
 from tests.faults.checker import Client
+from tests.faults.dying_node import order
 from tests.faults.harness import PATIENCE_S, PROJECT, Controlled, Pair, temporary_root, until
 from tests.faults.link import Link, linked
 from tests.faults.moving_clock import CLOCK_VARIABLE, set_clock
@@ -318,6 +319,18 @@ class Load:
 def loaded(client: Client, clients: int = 2, each: int = 5_000) -> Load:
     """Clients with more to send than any test waits for."""
     return Load(client, [[client.new_id(f"load{number}") for _ in range(each)] for number in range(clients)])
+
+
+def dies_at_a_file(client: Client, cluster: Supervised, victim: str, when: str, suffix: str) -> None:
+    """Under load a node dies right before or after it names such a file; the pair heals by itself."""
+    node: Attached = getattr(cluster, victim)
+    pid = node.pid
+    order(cluster.data_dir, node.name, when, suffix)
+    load = loaded(client)
+    node.ends(pid)
+    load.until(10)
+    load.stop()
+    cluster.wait_paired()
 
 
 @contextlib.contextmanager

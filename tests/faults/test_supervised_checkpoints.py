@@ -8,8 +8,7 @@ from itertools import product
 import pytest
 
 from tests.faults.checker import Client
-from tests.faults.dying_node import order
-from tests.faults.supervised import Attached, Supervised, loaded, running_supervised, sample
+from tests.faults.supervised import Supervised, dies_at_a_file, running_supervised, sample
 
 SEED = 20_251_124
 
@@ -20,11 +19,4 @@ running = partial(running_supervised, checkpoint_records=40, state="memory", can
 def test_C8_a_node_dies_in_the_middle_of_a_checkpoint(
     client: Client, cluster: Supervised, victim: str, when: str
 ) -> None:
-    node: Attached = getattr(cluster, victim)
-    pid = node.pid
-    order(cluster.data_dir, node.name, when, ".checkpoint")
-    load = loaded(client)
-    node.ends(pid)
-    load.until(10)
-    load.stop()
-    cluster.wait_paired()
+    dies_at_a_file(client, cluster, victim, when, ".checkpoint")

@@ -12,7 +12,7 @@ import pytest
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
 from tests.faults.checker import Client, Sending
 from tests.faults.dying_node import order
-from tests.faults.supervised import Attached, Supervised, gone, loaded, running_supervised, sample, send
+from tests.faults.supervised import Supervised, dies_at_a_file, gone, loaded, running_supervised, sample, send
 
 SEED = 20_251_124
 _BEFORE_THE_ACK = (Stage.RECEIVED, Stage.PENDING)
@@ -43,14 +43,7 @@ def test_C5_the_backup_dies_at_each_of_its_stages(client: Client, cluster: Super
 def test_C8_a_node_dies_in_the_middle_of_a_change_of_segment(
     client: Client, cluster: Supervised, victim: str, when: str
 ) -> None:
-    node: Attached = getattr(cluster, victim)
-    pid = node.pid
-    order(cluster.data_dir, node.name, when, ".journal")
-    load = loaded(client)
-    node.ends(pid)
-    load.until(10)
-    load.stop()
-    cluster.wait_paired()
+    dies_at_a_file(client, cluster, victim, when, ".journal")
 
 
 @pytest.mark.parametrize("when", sample(SEED, ["before", "after"], 1))
