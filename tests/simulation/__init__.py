@@ -14,5 +14,5 @@ threads are turns, `disk.py` a disk that knows what was synced, `network.py` wha
 clients, faults), so that leaving out one fault leaves the others as they were.
 
 `scene.py` drives a world by hand instead, for what is to happen at one exact moment (`test_scenes.py`), and
-`breaks.py` holds the simulation itself to account: shipped rules taken out, each of which some world must notice.
+`breaks/` holds the simulation itself to account: shipped rules taken out, each of which some world must notice.
 """

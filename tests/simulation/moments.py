@@ -1,4 +1,4 @@
-"""Directed worlds for `breaks.py`: each sets up the one moment that a rule is about, and passes when nothing is broken.
+"""Directed worlds for `breaks/`: each sets up the one moment that a rule is about, and passes when nothing is broken.
 
 Random worlds come to such a moment too seldom, because several things must go wrong in one order. Each docstring tells
 the counter-example: how money would be lost without the rule.
