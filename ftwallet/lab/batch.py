@@ -58,6 +58,12 @@ def measure(plan: Plan) -> Report:
         return report_of(plan, sized, beside, prove(pair))
 
 
+def ratio_to_singles(sized: Sized, beside: Sequence[Beside]) -> float:
+    """Operations a second in batches, as a multiple of single deposits at the first number of connections."""
+    singles = beside[0].without.per_second if beside else 0.0
+    return sized.per_second / singles if singles else 0.0
+
+
 def _measure_size(plan: Plan, pair: Pair, size: int) -> Sized:
     found = Sized.of([pair.batches(size, plan.seconds) for _ in range(plan.rounds)])
     progress(f"Batches of {size:,}: {found.per_second:,.0f} operations/s")
@@ -93,11 +99,11 @@ def report_of(plan: Plan, sized: Sequence[Sized], beside: Sequence[Beside], proo
             "batch",
             facts,
             settings,
-            sizes=[one._asdict() for one in sized],
+            sizes=[one._asdict() | {"ratio": round(ratio_to_singles(one, beside), 2)} for one in sized],
             beside=[_beside_document(line) for line in beside],
             verified=proof.document(),
         ),
-        [_sizes_grid(plan, sized), _beside_grid(plan, beside)],
+        [_sizes_grid(plan, sized, beside), _beside_grid(plan, beside)],
         [*remarks, proof.sentence()],
         proof.ok,
     )
@@ -109,10 +115,16 @@ def _beside_document(line: Beside) -> dict[str, Any]:
     return {"connections": line.connections, **figures, "batches": batches, "p99_ratio": round(line.p99_ratio, 3)}
 
 
-def _sizes_grid(plan: Plan, sized: Sequence[Sized]) -> Grid:
-    rows = [[f"{one.size:,}", f"{one.per_second:,.0f}", f"{one.p50_ms:.1f}"] for one in sized]
-    title = f"POST /transactions from one connection ({plan.rounds} x {plan.seconds} s, medians)"
-    return Grid(title, ("operations a batch", "operations/s", "p50 ms a batch"), rows)
+def _sizes_grid(plan: Plan, sized: Sequence[Sized], beside: Sequence[Beside]) -> Grid:
+    rows = [
+        [f"{one.size:,}", f"{one.per_second:,.0f}", f"{one.p50_ms:.1f}", f"{ratio_to_singles(one, beside):.1f}"]
+        for one in sized
+    ]
+    title = (
+        f"POST /transactions from one connection ({plan.rounds} x {plan.seconds} s, medians; ratio to the single "
+        f"deposits a second at {plan.connections[0]} connections below)"
+    )
+    return Grid(title, ("operations a batch", "operations/s", "p50 ms a batch", "ratio"), rows)
 
 
 def _beside_grid(plan: Plan, beside: Sequence[Beside]) -> Grid:

@@ -24,6 +24,8 @@ from ftwallet.lab.wrk import Order
 
 ASKED_RATIO = 0.9
 ASKED_AT_CONNECTIONS = 64
+ASKED_READY_S = 3.0
+ASKED_ANONYMOUS_BYTES = 1 << 30
 _WARM_UP_CONNECTIONS = 16
 _MEBIBYTE = 1 << 20
 
@@ -153,4 +155,10 @@ def _remarks(found: Found, warning: str | None) -> list[str]:
             verdict = "met" if line.ratio >= ASKED_RATIO else "NOT MET"
             remarks.append(f"Asked at {line.connections} connections: a ratio of at least {ASKED_RATIO}; {verdict}")
     held = ", ".join(f"{role} {size / _MEBIBYTE:,.0f} MiB" for role, size in found.anonymous_bytes.items())
-    return [*remarks, f"With its past the pair was in sync {found.ready_s:.1f} s after its start; memory: {held}"]
+    ready = "met" if found.ready_s <= ASKED_READY_S else "NOT MET"
+    small = "met" if max(found.anonymous_bytes.values()) <= ASKED_ANONYMOUS_BYTES else "NOT MET"
+    return [
+        *remarks,
+        f"In sync with its past {found.ready_s:.1f} s after its start; asked: {ASKED_READY_S:.0f} s at most; {ready}",
+        f"Memory at the end: {held}; asked: {ASKED_ANONYMOUS_BYTES // _MEBIBYTE:,} MiB at most; {small}",
+    ]

@@ -13,7 +13,7 @@ import pytest
 from ftwallet.config import Config, load
 from ftwallet.errors import Refused
 from ftwallet.journal.journal import SEGMENT_BYTES
-from ftwallet.lab import batch, growth, overload, preload, replay, single
+from ftwallet.lab import batch, growth, overload, preload, recovery, replay, single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
 from ftwallet.node.base import StoreBase
@@ -66,6 +66,7 @@ def test_short_runs_of_batches_are_measured_and_verified(place: Path) -> None:
         found = batch.measure(plan)
     assert found.ok, found.lines
     assert [one["size"] for one in found.document["sizes"]] == [1_000, 8_000]
+    assert min(one["ratio"] for one in found.document["sizes"]) > 0
     (line,) = found.document["beside"]
     assert line["batches"]["per_second"] > 0
     assert not any(line["beside"]["errors"].values())
@@ -97,6 +98,19 @@ def test_a_short_run_with_a_past_is_measured_and_verified(place: Path) -> None:
     verified = found.document["verified"]
     assert verified["grown"]["answered"] > 20_003 > verified["empty"]["answered"]
     assert verified["grown"]["records"]["backup"] >= verified["grown"]["answered"]
+
+
+@needs_wrk
+def test_a_short_recovery_is_measured_and_verified(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        found = recovery.measure(Plan("wrk", directory, Config(), transactions=500, kills=1, records=2_000))
+    assert found.ok, found.lines
+    assert {role: len(node["ready_after_s"]) for role, node in found.document["nodes"].items()} == {
+        "primary": 1,
+        "backup": 1,
+    }
+    assert min(node["ratio"] for node in found.document["nodes"].values()) > 0
+    assert [one["block"] for one in found.document["replay"]] == [1_024, 64]
 
 
 def test_a_log_is_replayed_by_the_code_of_a_start(place: Path) -> None:

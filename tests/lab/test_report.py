@@ -132,7 +132,8 @@ def test_a_past_costs_at_most_a_tenth(facts: None, tmp_path: Path, grown: int, v
     memory = {"primary": 1 << 30, "backup": 1 << 20}
     found = growth.report_of(plan(tmp_path), growth.Found(lines, 2.5, memory, [REAL, FALSE]))
     assert f"Asked at 64 connections: a ratio of at least 0.9; {verdict}" in found.lines
-    assert any("2.5 s after its start; memory: primary 1,024 MiB, backup 1 MiB" in line for line in found.lines)
+    assert "In sync with its past 2.5 s after its start; asked: 3 s at most; met" in found.lines
+    assert "Memory at the end: primary 1,024 MiB, backup 1 MiB; asked: 1,024 MiB at most; met" in found.lines
     assert not found.ok
 
 
