@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -34,7 +35,9 @@ _SLICE: Final = 1_024  # about a millisecond on the fast way
 _SLOW_SLICE: Final = 64  # about as long where most operations go the slow way
 _MAX_OPERATION_BYTES: Final = 16_384
 _OPERATION_QUOTES: Final = 14
+_MAX_AROUND_BYTES: Final = 16_384  # beside the operations, white space not counted
 _FIELDS: Final = ("mode", "reply", "operations")
+_WHITE_SPACE: Final = b" \t\r\n"
 _AT_BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 OperationError = Malformed | AmountRefused
@@ -74,8 +77,13 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     reply: Literal["full", "compact"] | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Around(msgspec.Struct, gc=False):
+    operations: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 _decode_batch: Final = msgspec.json.Decoder(_Batch).decode
 _decode_operation: Final = msgspec.json.Decoder(_Typed).decode
+_decode_operations_alone: Final = msgspec.json.Decoder(_Around).decode
 _decode_around: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
@@ -239,7 +247,10 @@ def _decode_slowly(body: bytes) -> BatchBody:
 
 def _around(body: bytes) -> dict[str, msgspec.Raw]:
     try:
-        return _decode_around(body)
+        around = _bytes_around(body, _decode_operations_alone(body).operations)
+        if around <= _MAX_AROUND_BYTES:
+            return _decode_around(body)
+        problem = f"has {around} bytes beside its operations, and may have {_MAX_AROUND_BYTES}"
     except msgspec.ValidationError:
         problem = "must be a JSON object"
     except UnicodeDecodeError:
@@ -250,6 +261,14 @@ def _around(body: bytes) -> dict[str, msgspec.Raw]:
     except RecursionError:
         problem = "is nested too deep"
     raise Malformed([FieldError("body", problem)])
+
+
+def _bytes_around(body: bytes, operations: msgspec.Raw | msgspec.UnsetType) -> int:
+    """A million small fields would hold up every other request while they are told apart: they are not."""
+    inside = b"" if operations is msgspec.UNSET else bytes(operations)
+    if len(body) - len(inside) <= _MAX_AROUND_BYTES:
+        return len(body) - len(inside)
+    return len(body.translate(None, _WHITE_SPACE)) - len(inside.translate(None, _WHITE_SPACE))
 
 
 def _choice(errors: list[FieldError], fields: dict[str, msgspec.Raw], name: str, choices: tuple[str, ...]) -> str:
@@ -265,20 +284,40 @@ def _choice(errors: list[FieldError], fields: dict[str, msgspec.Raw], name: str,
 
 
 def _operations(errors: list[FieldError], value: msgspec.Raw) -> list[msgspec.Raw]:
+    text = bytes(value)
+    if not text.startswith(b"["):
+        problem = "must be an array"
+    elif _are_too_many(text):
+        problem = f"must hold at most {MAX_BATCH_OPERATIONS} operations"
+    else:
+        operations = _decode_list(text)
+        if operations:
+            return operations
+        problem = "must hold at least one operation"
+    errors.append(FieldError("operations", problem))
+    return []
+
+
+def _are_too_many(array: bytes) -> bool:
+    """Tell without a look at what is beyond the limit: a million tiny elements would hold up every other request."""
+    if array.count(b",") < MAX_BATCH_OPERATIONS:
+        return False
     try:
-        operations = _decode_list(value)
-    except ValueError:
-        errors.append(FieldError("operations", "must be an array"))
-        return []
-    if not operations:
-        errors.append(FieldError("operations", "must hold at least one operation"))
-    if len(operations) > MAX_BATCH_OPERATIONS:
-        errors.append(
-            FieldError(
-                "operations", f"must hold at most {MAX_BATCH_OPERATIONS} operations, and holds {len(operations)}"
-            )
-        )
-    return operations
+        _decode_at_most()(array)
+    except msgspec.ValidationError:
+        return True
+    return False
+
+
+@cache
+def _decode_at_most() -> Callable[[bytes], object]:
+    """A decoder of arrays that stops at the first element too many: to msgspec they are an object with as many fields.
+
+    It is made when it is first needed, which takes longer than its use.
+    """
+    fields = [(f"element{number}", msgspec.Raw, None) for number in range(MAX_BATCH_OPERATIONS)]
+    array = msgspec.defstruct("Elements", fields, array_like=True, forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(array).decode
 
 
 def _read_operation(raw: msgspec.Raw, rules: Rules) -> Movement:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ftwallet.api import batch_body
 from ftwallet.api.app import build_app, declared_app
 from ftwallet.api.batch_body import decode_batch
+from ftwallet.api.decode import Malformed
 from ftwallet.api.handlers import Handlers
 from ftwallet.ledger.operations import operation
 from ftwallet.ledger.rules import Rules
@@ -225,7 +226,7 @@ async def test_an_all_or_nothing_batch_of_used_and_new_ids_is_refused(
         (batch(op("t1\n"))[:-1] + b',"operations":[' + json.dumps(op("t")).encode() + b"]}", "body has a field more"),
         (
             batch(*[op("t1")] * (MAX_BATCH_OPERATIONS + 1)),
-            "operations must hold at most 8192 operations, and holds 8193",
+            "operations must hold at most 8192 operations",
         ),
     ],
 )
@@ -235,6 +236,26 @@ async def test_a_body_that_is_no_batch_is_refused_whole(body: bytes, detail: str
     assert got.status == 422
     assert detail in json.loads(got.body)["detail"]
     assert wallet.applied_lsn == 0
+
+
+@pytest.mark.parametrize("one", [b"7", b"{}", b'""', b"[1,2]"])
+def test_a_million_elements_are_refused_without_a_look_at_each(one: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_body, "_decode_list", pytest.fail)
+    with pytest.raises(Malformed, match="operations must hold at most 8192 operations"):
+        decode_batch(b'{"operations":[' + b",".join([one] * 1_000_000) + b"]}")
+
+
+@pytest.mark.parametrize("end", [b"}", b',"operations":[' + GOOD + b"]}"])
+def test_a_million_fields_are_refused_without_a_look_at_each(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_body, "_decode_around", pytest.fail)
+    with pytest.raises(Malformed, match=r"body has [0-9]+ bytes beside its operations, and may have 16384"):
+        decode_batch(b"{" + b",".join(b'"%d":1' % number for number in range(1_000_000)) + end)
+
+
+def test_white_space_around_the_operations_is_no_field() -> None:
+    wide, space = json.dumps(op("\t")).encode(), b" \t\r\n" * 10_000
+    body = b"%b{%b" % (space, space) + b'"operations"%b:%b[%b,%b]%b}' % (space, space, wide, GOOD, space)
+    assert decode_batch(body).count == 2
 
 
 @pytest.mark.parametrize("one", [b"null", b"7", b'"deposit"', b"[]", b'{"kind":"transfer"}', b'{"kind":7}'])
