@@ -96,17 +96,16 @@ def measure(plan: Plan) -> Report:
 
 
 def _measure_at(plan: Plan, connections: int, pair: Pair) -> Line:
-    usual = Order(pair.port, USUAL_CONNECTIONS, plan.seconds)
     rounds: list[tuple[Measured, Measured, Measured]] = []
     probes: list[Probe] = []
     held: list[int] = []
     pid = pair.nodes[PRIMARY].pid
     first, most = anonymous_bytes(pid), 0
     for number in range(1, plan.rounds + 1):
-        before = pair.load(plan.wrk, usual)
+        before = _usual(plan, pair)
         with _most_held(pid) as seen, probing(pair.port) as probed:
-            during = pair.overload(plan.wrk, usual._replace(connections=connections))
-        after = pair.load(plan.wrk, usual)
+            during = pair.overload(plan.wrk, Order(pair.port, connections, plan.seconds))
+        after = _usual(plan, pair)
         pair.answered += len(probed.with_status(HTTPStatus.OK))
         pair.cut_off += len(probed.with_status(BROKEN))
         rounds.append((before, during, after))
@@ -129,6 +128,12 @@ def _measure_at(plan: Plan, connections: int, pair: Pair) -> Line:
         probes=probes,
         memory=Memory(first, most, held),
     )
+
+
+def _usual(plan: Plan, pair: Pair) -> Measured:
+    """The load that is never refused, once all is answered that others had sent when they hung up."""
+    pair.agreed()
+    return pair.load(plan.wrk, Order(pair.port, USUAL_CONNECTIONS, plan.seconds))
 
 
 @contextmanager
