@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, decode_operations
-from ftwallet.ledger.outcomes import OutcomeCode, Status
+from ftwallet.ledger.operations import MOVEMENTS, decode_operations
+from ftwallet.ledger.outcomes import Status, Transaction
 from ftwallet.ledger.state import MemoryState
 from ftwallet.node.base import DEFAULT_RULES
+from tests.simulation import model
+from tests.simulation.clients import said
 
 if TYPE_CHECKING:
     from ftwallet.node.backup import BackupNode
     from ftwallet.node.primary import PrimaryNode
-    from tests.simulation.clients import History
+    from tests.simulation.clients import Call, History
     from tests.simulation.world import World
-
-MOVEMENTS = (Kind.DEPOSIT, Kind.WITHDRAW)
 
 
 def check(world: World, history: History) -> None:
@@ -44,7 +44,7 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
             continue
         if found is None or found.status is not Status.COMMITTED:
             world.fail(f"durable: {call.transaction_id} was answered and is not on node {name}")
-        elif (found.lsn, found.code, found.new_balance) != (told.lsn, told.code, told.new_balance):
+        elif said(found) != said(told):
             world.fail(f"one answer: {call.transaction_id} was told {told}, and node {name} has {found}")
     check_groups(world, name, ledger, history)
     for transaction_id in _not_on_record(world, ledger):
@@ -116,10 +116,10 @@ def check_checkpoints(world: World, name: str, node: PrimaryNode | BackupNode) -
 
 
 def check_balances(world: World, history: History) -> None:
-    """Balances, answered and read, are the sums of the log; nothing else moved money, and nobody was left waiting."""
+    """All that was done, refused, answered and read is what a naive wallet makes of it; nobody was left waiting."""
     primary = world.primary.node
     assert primary is not None
-    moved: list[tuple[int, str, int]] = []
+    settled: list[tuple[Transaction, Call]] = []
     for call in history.calls.values():
         done = call.answer
         if done is None:
@@ -127,33 +127,23 @@ def check_balances(world: World, history: History) -> None:
                 world.fail(f"answer: {call.transaction_id} was never answered, also when all was well again")
                 return
             done = primary.ledger.find(call.transaction_id)  # in doubt: the log says what became of it
-        if done is not None and done.code == OutcomeCode.OK and done.status is Status.COMMITTED:
-            moved.append((done.lsn, call.account, call.amount if call.kind is Kind.DEPOSIT else -call.amount))
-    after = _balances_after(moved)
-    for call in history.calls.values():
-        told = call.answer
-        if told is not None and told.code == OutcomeCode.OK:
-            _hold_balance(world, after, f"{call.transaction_id} was told", call.account, told.lsn, told.new_balance)
+        if done is not None and done.status is Status.COMMITTED:
+            settled.append((done, call))
+    after, differences = model.executed(settled)
+    for difference in differences:
+        world.fail(f"outcome: {difference}")
     for account, lsn, balance in history.balances:
         _hold_balance(world, after, "a read was told", account, lsn, balance)
     for account in after:
         _hold_balance(
             world, after, "the ledger has", account, primary.ledger.applied_lsn, primary.ledger.balance(account)
         )
+    held = dict(primary.ledger.export_accounts())
+    if strangers := held.keys() - after.keys():
+        world.fail(f"balance: the ledger has accounts that nothing was brought to: {sorted(strangers)}")
 
 
-Balances = dict[str, list[tuple[int, int]]]  # by account: lsn and the balance from it on
-
-
-def _balances_after(moved: list[tuple[int, str, int]]) -> Balances:
-    after: Balances = {}
-    for lsn, account, amount in sorted(moved):
-        steps = after.setdefault(account, [])
-        steps.append((lsn, (steps[-1][1] if steps else 0) + amount))
-    return after
-
-
-def _hold_balance(world: World, after: Balances, who: str, account: str, lsn: int, told: int | None) -> None:
+def _hold_balance(world: World, after: model.Balances, who: str, account: str, lsn: int, told: int | None) -> None:
     steps = after.get(account, [])
     place = bisect_right(steps, lsn, key=lambda step: step[0])
     expected = steps[place - 1][1] if place else 0

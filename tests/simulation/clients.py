@@ -1,4 +1,4 @@
-"""Clients of the simulated world: deposits, withdrawals, batches and reads, and what each was told.
+"""Clients of the simulated world: deposits, withdrawals, transfers, batches and reads, and what each was told.
 
 A retry keeps its ids, and a batch that is all or nothing is sent again as it was.
 """
@@ -13,8 +13,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from ftwallet.journal.identity import Identity
-from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.legs import Leg, leg, transfer
+from ftwallet.ledger.operations import Body, Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
+from ftwallet.ledger.state import WORLD
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable, Wallet
 from tests.simulation.loop import Process
 
@@ -43,6 +45,11 @@ class Call:
     given_up: bool = False
     in_flight: int = 0
     group: Group | None = None
+    legs: tuple[Leg, ...] = ()  # of a transfer, which has neither account nor amount
+
+    @property
+    def body(self) -> Body:
+        return transfer(self.legs) if self.legs else Body(self.kind, self.account, self.amount)
 
     @property
     def movement(self) -> Movement:
@@ -107,7 +114,8 @@ class Clients:
             if all_or_nothing:
                 self.group(calls)
             elif random.random() < 0.3:  # overlapping with what was asked before
-                calls += [call for call in self.history.calls.values() if call.group is None][-3:]
+                alone = [call for call in self.history.calls.values() if call.group is None and not call.legs]
+                calls += alone[-3:]
             await self.ask_batch(calls, all_or_nothing=all_or_nothing, gives_up=random.random() < 0.2)
             if random.random() < 0.1 and self.history.groups:
                 await self.ask_batch(random.choice(self.history.groups).calls, all_or_nothing=True)
@@ -116,6 +124,11 @@ class Clients:
     def _random_call(self, random: Random, transaction_id: str) -> Call:
         kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
         return self.begin_call(transaction_id, kind, f"account-{random.randrange(3)}", random.randrange(1, 100))
+
+    def _random_call_or_transfer(self, random: Random, transaction_id: str) -> Call:
+        if random.random() < 0.7:
+            return self._random_call(random, transaction_id)
+        return self.begin_transfer(transaction_id, *_random_legs(random))
 
     def group(self, calls: list[Call]) -> Group:
         """These are only asked together."""
@@ -132,8 +145,7 @@ class Clients:
             if random.random() < 0.15:
                 await self.read(account)
             else:
-                kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
-                call = self.begin_call(f"c{number}-{self._sent}", kind, account, random.randrange(1, 100))
+                call = self._random_call_or_transfer(random, f"c{number}-{self._sent}")
                 await self.ask_again(call, gives_up=random.random() < 0.2)
             if random.random() < 0.05 and (asked := self._may_be_asked_alone()):
                 await self.ask_again(random.choice(asked))
@@ -169,6 +181,11 @@ class Clients:
         self._sent += 1
         call = Call(transaction_id, kind, account, amount, self.world.loop.time())
         self.history.calls[transaction_id] = call
+        return call
+
+    def begin_transfer(self, transaction_id: str, *legs: Leg) -> Call:
+        call = self.begin_call(transaction_id, Kind.TRANSFER, "", 0)
+        call.legs = legs
         return call
 
     async def ask_again(self, call: Call, *, gives_up: bool = False) -> None:
@@ -361,20 +378,35 @@ class Clients:
         if told.code == OutcomeCode.ROLLED_BACK:
             self.world.fail(f"retry: {call.transaction_id} was rolled back, and is not executed when it is asked again")
         before = call.answer
-        same = before is None or (before.lsn, before.code, before.new_balance) == (
-            told.lsn,
-            told.code,
-            told.new_balance,
-        )
-        if not same:
+        if before is not None and said(before) != said(told):
             self.world.fail(f"one answer: {call.transaction_id} was told {before} and now {told}")
         call.answer = told
         self.history.answered_lsn = max(self.history.answered_lsn, told.lsn)
 
 
+def said(told: Transaction) -> tuple[object, ...]:
+    """All of an answer that must be the same in every other answer under its id."""
+    return told.lsn, told.code, told.new_balance, told.balances, told.leg
+
+
+def _random_legs(random: Random) -> list[Leg]:
+    """One to four, of which a later one may be refused: what the one before brought in, or more, goes on."""
+    accounts = [f"account-{number}" for number in range(3)] + [WORLD]
+    if random.random() < 0.1:
+        accounts.append("account-that-nobody-opens")
+    legs: list[Leg] = []
+    for _ in range(random.choice((1, 1, 2, 3, 4))):
+        source, target = random.sample(accounts, 2)
+        if target == "account-that-nobody-opens":
+            source, target = target, source
+        legs.append(leg(source, target, random.randrange(1, 60)))
+    return legs
+
+
 def _asking(call: Call) -> Ask:
     async def ask(wallet: Wallet) -> list[Answer]:
-        return [await wallet.submit(call.kind, call.account, call.amount, call.transaction_id)]
+        kind, account, amount, extra = call.body
+        return [await wallet.submit(kind, account, amount, call.transaction_id, extra)]
 
     return ask
 

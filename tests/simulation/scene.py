@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ftwallet.ledger.legs import leg
 from ftwallet.ledger.operations import Kind
 from ftwallet.replication.states import BackupState, PrimaryState
 from tests.simulation import plan, runner
@@ -84,6 +85,24 @@ class Scene:
         """Send a transaction until it is answered, or once; without `wait` that goes on while the scene does."""
         self._number += 1
         call = self.clients.begin_call(transaction_id or f"t{self._number}", kind, account, amount)
+        return self._asked(call, wait=wait, gives_up=gives_up)
+
+    def transfer(
+        self, *legs: tuple[str, str, int], transaction_id: str = "", wait: bool = True, gives_up: bool = False
+    ) -> Call:
+        """The same with legs, each from, to and how much."""
+        self._number += 1
+        call = self.clients.begin_transfer(transaction_id or f"t{self._number}", *(leg(*one) for one in legs))
+        return self._asked(call, wait=wait, gives_up=gives_up)
+
+    def again(self, call: Call) -> None:
+        """Ask once more, under the same id, and wait for the answer, which must be the one before."""
+        self.run_until(lambda: not call.in_flight, f"nobody asks for {call.transaction_id}")
+        tries = call.tries
+        self._asked(call, wait=False, gives_up=False)
+        self.run_until(lambda: call.tries > tries and not call.in_flight, f"{call.transaction_id} is answered again")
+
+    def _asked(self, call: Call, *, wait: bool, gives_up: bool) -> Call:
         self._of_the_client(self.clients.ask_again(call, gives_up=gives_up))
         if wait:
             self.run_until(lambda: call.answer is not None, f"{call.transaction_id} is answered")

@@ -30,7 +30,7 @@ from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, Corruption, Journal
 from ftwallet.journal.identity import Identity
-from ftwallet.ledger.operations import Kind, decode_operations
+from ftwallet.ledger.operations import MOVEMENTS, decode_operations
 from ftwallet.node import disk as node_disk
 from ftwallet.node import primary as node_primary
 from ftwallet.node import receiving, seat
@@ -458,7 +458,7 @@ def _copied(world: World, cut: Callable[..., list[Block]]) -> Callable[..., list
         blocks = cut(journal, lsn, why)
         node = world.nodes[journal.directory.parent.name]
         for block in blocks:
-            asked = [one for one in decode_operations(block.payload) if one.kind in (Kind.DEPOSIT, Kind.WITHDRAW)]
+            asked = [one for one in decode_operations(block.payload) if one.kind in MOVEMENTS]
             world.cut_ids[node.name].update(one.transaction_id for one in asked)
             world.cut_frames[node.name].add(block.raw)
             if not node.disk.keeps_copy(block.raw):
