@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES
+from ftwallet.ledger.legs import decode_legs
 from ftwallet.ledger.operations import Kind
-from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from tests.simulation.clients import Call
 from tests.simulation.scene import Scene, scene
 
@@ -87,6 +88,95 @@ def test_C1_C2_C3_C4_a_group_that_is_refused_stays_refused_when_the_primary_dies
         codes = [OutcomeCode(call.answer.code).name for call in calls if call.answer]
         assert codes == ["GROUP_REFUSED", "INSUFFICIENT_BALANCE", "GROUP_REFUSED"]
         world.heal()
+
+
+LEGS = (("ann", "shop", 60), ("shop", "fees", 3), ("@world", "ann", 5))
+
+
+def transferred(call: Call) -> tuple[int, ...]:
+    """The balances that it was answered with, of ann, shop and fees."""
+    assert call.answer is not None
+    assert call.answer.code == OutcomeCode.OK
+    return call.answer.balances
+
+
+@pytest.mark.parametrize("policy", ["promote", "restart"])
+@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+def test_C1_C2_C3_C4_primary_dies_at_each_stage_of_a_transfer(stage: str, policy: str) -> None:
+    with scene(on_primary_death=policy) as world:
+        begin(world)
+        world.kill("primary", at=stage)
+        call = world.transfer(*LEGS)
+        assert transferred(call) == (45, 57, 3)
+        world.again(call)
+        world.heal()
+
+
+@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+def test_C1_C2_C3_C4_a_transfer_that_is_refused_stays_refused_when_the_primary_dies(stage: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("primary", at=stage)
+        call = world.transfer(("ann", "shop", 60), ("ann", "fees", 41))
+        assert call.answer is not None
+        assert (call.answer.code, call.answer.leg) == (OutcomeCode.INSUFFICIENT_BALANCE, 1)
+        world.deposit("ann", 50)
+        world.again(call)
+        world.heal()
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("stage", BACKUP_STAGES)
+def test_C5_backup_dies_at_each_stage_of_a_transfer(stage: str, power: bool) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("backup", at=stage)
+        assert transferred(world.transfer(*LEGS)) == (45, 57, 3)
+        if power:
+            world.kill("backup", power=True)
+        world.until_paired()
+        world.heal()
+
+
+@pytest.mark.parametrize("backup_stage", BACKUP_STAGES)
+@pytest.mark.parametrize("primary_stage", PRIMARY_STAGES)
+def test_C6_both_lose_power_in_a_transfer(primary_stage: str, backup_stage: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("primary", at=primary_stage)
+        world.kill("backup", at=backup_stage)
+        call = world.transfer(*LEGS, wait=False)
+        world.run_until(lambda: not all(node.alive for node in world.world.nodes.values()), "one has died")
+        for who in ("a", "b"):
+            world.kill(who, power=True)
+        world.run_until(lambda: call.answer is not None, "the answer")
+        assert transferred(call) == (45, 57, 3)
+        world.heal()
+
+
+@pytest.mark.parametrize("policy", ["promote", "restart"])
+def test_C2_a_transfer_that_is_rolled_back_is_executed_once_when_it_is_asked_again(policy: str) -> None:
+    with scene(on_primary_death=policy) as world:
+        begin(world)
+        world.kill("primary", at="pending")
+        call = world.transfer(*LEGS, wait=False, gives_up=True)
+        world.run_until(lambda: call.given_up, "the client gives up")
+        world.until_paired()
+        world.run_until(lambda: found(world, call) is not None, "it is on record")
+        known = found(world, call)
+        assert known is not None
+        assert known.status is Status.ROLLED_BACK
+        assert [(one.source, one.target, one.amount) for one in decode_legs(known.extra)] == list(LEGS)
+        world.again(call)
+        assert transferred(call) == (45, 57, 3)
+        world.again(call)
+        world.heal()
+
+
+def found(world: Scene, call: Call) -> Transaction | None:
+    """What the primary's ledger has under its id."""
+    node = world.world.primary.node
+    return node.ledger.find(call.transaction_id) if node is not None else None
 
 
 @pytest.mark.parametrize("backup_stage", BACKUP_STAGES)

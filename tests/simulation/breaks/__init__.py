@@ -17,7 +17,8 @@ from tests.simulation.breaks.requests import REQUESTS
 from tests.simulation.breaks.search import SEEDS, Caught, find
 from tests.simulation.breaks.state_sync import STATE_SYNC
 from tests.simulation.breaks.syncs import SYNCS
+from tests.simulation.breaks.transfers import TRANSFERS
 
 __all__ = ["BREAKS", "SEEDS", "Break", "Caught", "find"]
 
-BREAKS = (*PAIR, *STATE_SYNC, *RECOVERY, *REQUESTS, *SYNCS, *DISK)
+BREAKS = (*PAIR, *STATE_SYNC, *RECOVERY, *REQUESTS, *TRANSFERS, *SYNCS, *DISK)

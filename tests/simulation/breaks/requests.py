@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 from unittest import mock
 
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Body, Kind
+from ftwallet.ledger.operations import MOVEMENTS, Body, Kind
 from ftwallet.node.service import PrimaryWalletService
 from tests.simulation.breaks.breaking import Break, Patch, method, together
 
 
-def no_dedup() -> Patch:
-    def submit(self: Any, kind: Any, account_id: str, amount: int, transaction_id: str) -> Any:
-        body = Body(kind, account_id, amount)
-        pending = self._underway.get(transaction_id) or self._begin(body, transaction_id)
-        return self._underway.wait(pending, body, time.monotonic())
+def no_dedup(kinds: Collection[Kind] = MOVEMENTS) -> Patch:
+    def replace(whole: Any) -> Any:
+        def submit(self: Any, kind: Kind, account_id: str, amount: int, transaction_id: str, extra: bytes = b"") -> Any:
+            if kind not in kinds:
+                return whole(self, kind, account_id, amount, transaction_id, extra)
+            body = Body(kind, account_id, amount, extra)
+            pending = self._underway.get(transaction_id) or self._begin(body, transaction_id)
+            return self._underway.wait(pending, body, time.monotonic())
 
-    return mock.patch.object(PrimaryWalletService, "submit", submit)
+        return submit
+
+    return method(PrimaryWalletService, "submit", replace)
 
 
-def execute_twice() -> Patch:
+def execute_twice(kinds: Collection[Kind] = MOVEMENTS) -> Patch:
     def replace(whole: Any) -> Any:
         def apply(self: Any, first_lsn: int, epoch: int, operations: Any) -> Any:
             for one in operations:
-                self.state.transactions.pop(one.transaction_id, None)
+                if one.kind in kinds:
+                    self.state.transactions.pop(one.transaction_id, None)
             return whole(self, first_lsn, epoch, operations)
 
         return apply
 
-    return together(no_dedup(), method(Ledger, "apply", replace))
+    return together(no_dedup(kinds), method(Ledger, "apply", replace))
 
 
 def decide_each_alone() -> Patch:
     def decide(self: Any, movements: Any) -> Any:
-        moves = {Kind.DEPOSIT: self._deposit, Kind.WITHDRAW: self._withdraw}
-        accounts = self.state.accounts
-        return True, [moves[Kind(one.kind)](accounts, one.account_id, one.amount) for one in movements]
+        return True, [self._move(self.state.accounts, one) for one in movements]
 
     return mock.patch.object(Ledger, "_decide", decide)
 
