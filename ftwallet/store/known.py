@@ -50,6 +50,10 @@ class Known:
                 return True
         return False
 
+    def __bool__(self) -> bool:
+        """Whether any key was ever added: until then a replay need not ask for each."""
+        return self._counts != [0]
+
     def among(self, keys: list[bytes]) -> list[bytes]:
         """Those of these keys that may have been added."""
         if len(self._filters) == 1:

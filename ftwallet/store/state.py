@@ -28,7 +28,7 @@ from ftwallet.ledger.operations import MOVEMENTS, Kind, Operation
 from ftwallet.ledger.rules import decode_rules, encode_rules
 from ftwallet.ledger.state import NOTHING, WORLD, Found, Loading, Standing, Unread
 from ftwallet.store.known import Known
-from ftwallet.store.table import Table, account_key, id_of, transaction_key
+from ftwallet.store.table import Table, account_key, id_of, transaction_key, transaction_keys
 
 Value = TypeVar("Value", int, bytes)
 
@@ -151,10 +151,12 @@ class StoreState:
 
     def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
         """What of this may be on disk only."""
+        if not self.known:
+            return NOTHING
         absent = self._absent
         keys = [account_key(one) for one in account_ids if self.account(one) is None]
         accounts = [id_of(key) for key in self.known.among(keys) if key not in absent]
-        found = self.known.among([transaction_key(one) for one in transaction_ids])  # they are new as a rule
+        found = self.known.among(transaction_keys(transaction_ids))  # they are new as a rule
         transactions = [id_of(key) for key in found if key not in absent and self.transaction(id_of(key)) is None]
         return Unread(accounts, transactions) if accounts or transactions else NOTHING
 

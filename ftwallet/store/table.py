@@ -193,6 +193,11 @@ def transaction_key(transaction_id: str) -> bytes:
     return _TRANSACTION + transaction_id.encode()
 
 
+def transaction_keys(ids: Iterable[str]) -> list[bytes]:
+    """The keys of many transactions; a call for each would cost as much as the key."""
+    return [_TRANSACTION + one.encode() for one in ids]
+
+
 def id_of(key: bytes) -> str:
     """The id in a key."""
     return key[1:].decode()

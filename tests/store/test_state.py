@@ -308,11 +308,14 @@ def test_a_store_from_the_future_is_refused(disk: Disk) -> None:
 @pytest.mark.parametrize("first", [4, 1000])
 def test_every_key_is_known_and_few_others(first: int, tmp_path: Path) -> None:
     known = Known(first)
+    assert not known
     known.add(transaction_key(f"t{number}") for number in range(5_000))
     known.save(tmp_path / "known", 7)
     loaded = Known.load(tmp_path / "known", first)
     assert loaded is not None
     again, lsn = loaded
+    assert known
+    assert again
     again.add([account_key("later")])
     assert lsn == 7
     for one in (known, again):
