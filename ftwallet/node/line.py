@@ -45,6 +45,11 @@ class Line:
         """How many operations wait, or have their place reserved."""
         return len(self._transactions) + self._in_slices + self._reserved
 
+    @property
+    def has_slices(self) -> bool:
+        """Whether a slice of a batch waits."""
+        return bool(self._slices)
+
     def add(self, pending: Pending) -> None:
         """Let one transaction wait."""
         self._transactions.append(pending)

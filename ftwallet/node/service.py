@@ -45,8 +45,10 @@ from ftwallet.node.transaction_log import TransactionLog
 from ftwallet.node.underway import Pending, Underway
 from ftwallet.wallet import Answer, BatchAnswer, Movement, Unavailable
 
-MAX_INFLIGHT_BLOCKS = 2
-"""Blocks on their way to the backup before the next waits, and so fills: one at the backup, one on its way."""
+MAX_INFLIGHT_BLOCKS = 3
+"""Blocks on their way to the backup: it has one, the next is there when that is done, the last becomes durable here."""
+
+_INFLIGHT_WHILE_FILLING = 2  # the third waits, and so fills, unless a slice of a batch has filled it already
 
 _IDLE_MARK_AFTER_S = 0.1
 _DRAIN_POLL_S = 0.002
@@ -290,7 +292,8 @@ class PrimaryWalletService:
     def _take_load(self) -> Load:
         lead = self._lead
         may_append = lead is not None and lead.core.answering and lead.settled
-        if not may_append or len(self._inflight) >= MAX_INFLIGHT_BLOCKS:
+        most = MAX_INFLIGHT_BLOCKS if self._queue.has_slices else _INFLIGHT_WHILE_FILLING
+        if not may_append or len(self._inflight) >= most:
             return Load([], [])
         return self._queue.take()
 
