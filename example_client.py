@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from decimal import Decimal
 
-from ftwallet.client import Amount, InDoubt, Receipt, Rejected, Unreachable, WalletClient
+from ftwallet.client import Amount, InDoubt, Receipt, Rejected, TransferReceipt, Unreachable, WalletClient
 
 ACCOUNT = "user123"
+OTHER_ACCOUNT = "user456"
 
 
 class ExampleClient:
-    """The calls of the story, by the names that the first design of this system gave them; each says what happened."""
+    """The calls of the story, named as the first design of this system named them; each says what happened."""
 
     def __init__(self, wallet: WalletClient) -> None:
         self._wallet = wallet
@@ -27,6 +28,16 @@ class ExampleClient:
     def withdraw_with_retry(self, account_id: str, amount: Amount, transaction_id: str | None = None) -> Receipt:
         """Withdraw until the outcome is known. Raises Rejected or InDoubt."""
         return _told(self._wallet.withdraw(account_id, amount, transaction_id))
+
+    def transfer_with_retry(
+        self, from_account_id: str, to_account_id: str, amount: Amount, transaction_id: str | None = None
+    ) -> TransferReceipt:
+        """Transfer until the outcome is known. Raises Rejected or InDoubt."""
+        receipt = self._wallet.transfer(from_account_id, to_account_id, amount, transaction_id)
+        balances = ", ".join(f"{account_id} has {balance}" for account_id, balance in receipt.balances.items())
+        print(f"   {receipt.message}; {balances}")
+        print(f"   transaction {receipt.transaction_id}, lsn {receipt.lsn}, {receipt.durability}")
+        return receipt
 
     def get_balance_with_retry(self, account_id: str) -> Decimal:
         """Ask for the balance until there is an answer. Raises Rejected or Unreachable."""
@@ -59,6 +70,8 @@ def story(client: ExampleClient) -> None:
     client.withdraw_with_retry(ACCOUNT, 250.50, receipt.transaction_id)
     print("6. Ask for the balance again: it has not moved")
     client.get_balance_with_retry(ACCOUNT)
+    print(f"7. Transfer 99.50 from {ACCOUNT} to {OTHER_ACCOUNT}")
+    client.transfer_with_retry(ACCOUNT, OTHER_ACCOUNT, 99.50)
 
 
 def main(arguments: list[str]) -> int:

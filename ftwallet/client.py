@@ -9,6 +9,11 @@ tries of one call carry one id, drawn before the first is sent, so no try can mo
         wallet.deposit("user123", "1000.00")
         wallet.balance("user123").balance  # Decimal("1000.0")
 
+A transfer moves money between accounts, in one leg or in several that happen together or not at all:
+
+        wallet.transfer("user123", "shop", "99.90")
+        wallet.transfer_legs([Leg("user123", "shop", "100.00"), Leg("shop", "fees", "2.90")])
+
 Many at once go as a batch, of any length; each operation keeps the id that it was made with, also over the end of this
 program when the operations are kept:
 
@@ -44,6 +49,9 @@ import tenacity
 
 Amount = int | float | str | Decimal
 """An amount of money in whole units of the currency; a string is sent as it is and read by the server."""
+
+WORLD = "@world"
+"""The outside of the wallet, which may stand at either end of a leg: money comes from there, and goes there."""
 
 MAX_BATCH_OPERATIONS = 8_192
 """Most operations of one request; a longer batch is sent in parts."""
@@ -132,6 +140,32 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Leg:
+    """`amount` from one account to another; `WORLD` may stand at one end."""
+
+    from_account_id: str
+    to_account_id: str
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReceipt:
+    """The wallet's answer to a transfer that is done: all its legs, durable on every in-sync node.
+
+    `balances` are those right after it of all accounts that it touched, by their ids, in the order of the legs and
+    without `WORLD`. The rest is as of `Receipt`.
+    """
+
+    transaction_id: str
+    message: str
+    balances: dict[str, Decimal] = field(hash=False)
+    lsn: int | None
+    epoch: int | None
+    durability: str | None
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One movement of a batch. Its id is drawn when it is made, so a second try of the same operation is safe."""
 
@@ -197,7 +231,8 @@ class TransactionRecord:
     """What the wallet knows of a transaction id; None where it is not known, or not yet.
 
     `status` is "PENDING", "COMMITTED" or "ROLLED_BACK"; `success` False means a recorded refusal, such as not enough
-    money; `type` is "deposit" or "withdraw"; `time` is UTC.
+    money; `type` is "deposit", "withdraw" or "transfer"; `time` is UTC. A transfer has `legs`, whose amounts are
+    Decimals, and `balances`, those right after it (none when it was refused), in the place of one account and balance.
     """
 
     transaction_id: str
@@ -211,6 +246,8 @@ class TransactionRecord:
     lsn: int | None
     epoch: int | None
     time: datetime | None
+    legs: tuple[Leg, ...] = ()
+    balances: dict[str, Decimal] = field(default_factory=dict, hash=False)
 
 
 class WalletClient:
@@ -255,6 +292,23 @@ class WalletClient:
     def withdraw(self, account_id: str, amount: Amount, transaction_id: str | None = None) -> Receipt:
         """Take `amount` from an account. Arguments and errors as of `deposit`."""
         return self._move("/withdraw", account_id, amount, transaction_id)
+
+    def transfer(
+        self, from_account_id: str, to_account_id: str, amount: Amount, transaction_id: str | None = None
+    ) -> TransferReceipt:
+        """Move `amount` from one account to another. The other arguments and the errors are as of `deposit`."""
+        return self.transfer_legs([Leg(from_account_id, to_account_id, amount)], transaction_id)
+
+    def transfer_legs(self, legs: Sequence[Leg], transaction_id: str | None = None) -> TransferReceipt:
+        """Move money in several legs, one after the other: all of them take effect, or none.
+
+        A `Rejected` names the leg that cannot be done at the end of its `detail`. Errors as of `deposit`.
+        """
+        own_id = _own_id(transaction_id)
+        body = _object(legs=f"[{','.join(map(_leg_json, legs))}]", transaction_id=json.dumps(own_id))
+        response = self._call("POST", "/transfer", body, own_id)
+        answer = _object_in(response)
+        return TransferReceipt(own_id, answer["message"], _balances(answer), *_headers(response))
 
     def batch(
         self,
@@ -349,6 +403,8 @@ class WalletClient:
             lsn=answer["lsn"],
             epoch=answer["epoch"],
             time=datetime.fromisoformat(answer["time"]) if answer["time"] else None,
+            legs=tuple(_leg(one) for one in answer.get("legs", ())),
+            balances=_balances(answer),
         )
 
     def close(self) -> None:
@@ -363,21 +419,13 @@ class WalletClient:
         self.close()
 
     def _move(self, path: str, account_id: str, amount: Amount, transaction_id: str | None) -> Receipt:
-        own_id = str(uuid.uuid4()) if transaction_id is None else transaction_id
+        own_id = _own_id(transaction_id)
         body = _object(
             account_id=json.dumps(account_id), amount=_amount_json(amount), transaction_id=json.dumps(own_id)
         )
         response = self._call("POST", path, body, own_id)
         answer = _object_in(response)
-        return Receipt(
-            transaction_id=own_id,
-            message=answer["message"],
-            new_balance=_optional_decimal(answer["new_balance"]),
-            lsn=_header_number(response, "FTWallet-LSN"),
-            epoch=_header_number(response, "FTWallet-Epoch"),
-            durability=response.headers.get("FTWallet-Durability"),
-            replayed=response.headers.get("Idempotent-Replayed") == "true",
-        )
+        return Receipt(own_id, answer["message"], _optional_decimal(answer["new_balance"]), *_headers(response))
 
     def _call(
         self, method: str, path: str, body: str | bytes | None = None, transaction_id: str | None = None
@@ -467,6 +515,18 @@ def _object(**fields: str) -> str:
     return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
 
 
+def _own_id(transaction_id: str | None) -> str:
+    return str(uuid.uuid4()) if transaction_id is None else transaction_id
+
+
+def _leg_json(one: Leg) -> str:
+    return _object(
+        from_account_id=json.dumps(one.from_account_id),
+        to_account_id=json.dumps(one.to_account_id),
+        amount=_amount_json(one.amount),
+    )
+
+
 def _amount_json(amount: Amount) -> str:
     if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
         raise TypeError(f"an amount is an int, float, str or Decimal, not {type(amount).__name__}")
@@ -542,6 +602,24 @@ def _retry_after_s(response: requests.Response) -> float:
 def _header_number(response: requests.Response, name: str) -> int | None:
     value = response.headers.get(name)
     return int(value) if value and value.isascii() and value.isdigit() else None
+
+
+def _headers(response: requests.Response) -> tuple[int | None, int | None, str | None, bool]:
+    """Lsn, epoch, durability, and whether the id had been answered before."""
+    return (
+        _header_number(response, "FTWallet-LSN"),
+        _header_number(response, "FTWallet-Epoch"),
+        response.headers.get("FTWallet-Durability"),
+        response.headers.get("Idempotent-Replayed") == "true",
+    )
+
+
+def _leg(one: dict[str, Any]) -> Leg:
+    return Leg(one["from_account_id"], one["to_account_id"], Decimal(one["amount"]))
+
+
+def _balances(answer: dict[str, Any]) -> dict[str, Decimal]:
+    return {one["account_id"]: Decimal(one["new_balance"]) for one in answer.get("balances", ())}
 
 
 def _optional_decimal(value: Any) -> Decimal | None:

@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 
 from ftwallet import client as client_module
 from ftwallet.client import (
+    WORLD,
     Amount,
     Balance,
     InDoubt,
+    Leg,
     Receipt,
     Rejected,
     TransactionRecord,
+    TransferReceipt,
     Unreachable,
     WalletClient,
 )
@@ -129,6 +132,78 @@ def test_k1_whatever_goes_wrong_the_same_id_is_sent_until_there_is_an_answer(
     receipt = wallet.deposit("user", "1000.50")
     assert [seen.transaction_id for seen in server.seen] == [receipt.transaction_id] * 3
     assert len({seen.body for seen in server.seen}) == 1
+
+
+TRANSFERRED = answer(
+    200,
+    '{"success":true,"message":"Transferred 0.1","balances":[{"account_id":"ann","new_balance":9007199254740993.01},'
+    '{"account_id":"shop","new_balance":0.1}],"transaction_id":"t"}',
+    FTWallet_LSN="12",
+    FTWallet_Epoch="3",
+    FTWallet_Durability="replicated",
+)
+
+
+def test_a_transfer_is_sent_exactly_and_its_receipt_is_exact(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [TRANSFERRED]
+    receipt = wallet.transfer('a"nn', "shop", Decimal("0.10"), "t")
+    leg = '{"from_account_id":"a\\"nn","to_account_id":"shop","amount":0.10}'
+    assert server.seen == [("/transfer", f'{{"legs":[{leg}],"transaction_id":"t"}}')]
+    balances = {"ann": Decimal("9007199254740993.01"), "shop": Decimal("0.1")}
+    assert receipt == TransferReceipt("t", "Transferred 0.1", balances, 12, 3, "replicated", False)
+    assert list(receipt.balances) == ["ann", "shop"]
+
+
+def test_the_legs_of_a_transfer_are_sent_in_their_order(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [TRANSFERRED]
+    wallet.transfer_legs([Leg(WORLD, "ann", "10"), Leg("ann", "shop", 7.5), Leg("shop", WORLD, 1)])
+    legs = json.loads(server.seen[0].body)["legs"]
+    assert [tuple(one.values()) for one in legs] == [
+        ("@world", "ann", "10"),
+        ("ann", "shop", 7.5),
+        ("shop", "@world", 1),
+    ]
+
+
+def test_k1_a_transfer_is_tried_again_under_its_id(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [hang_up, problem(503, "no primary", Retry_After="0"), answer(200, "[1]"), TRANSFERRED]
+    receipt = wallet.transfer("ann", "shop", 1)
+    assert [seen.transaction_id for seen in server.seen] == [receipt.transaction_id] * 4
+    assert len({seen.body for seen in server.seen}) == 1
+    assert wallet.transfer("ann", "shop", 1).transaction_id != receipt.transaction_id
+
+
+def test_a_refused_transfer_is_told_apart_from_one_in_doubt(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [problem(400, "Insufficient balance (legs[1])"), problem(503, "no primary")]
+    legs = [Leg("ann", "shop", 1), Leg("shop", "fees", 2)]
+    with pytest.raises(Rejected, match=r"^Insufficient balance \(legs\[1\]\)$") as refusal:
+        wallet.transfer_legs(legs, "t")
+    assert refusal.value.transaction_id == "t"
+    with WalletClient(server.url, max_retries=1) as impatient, pytest.raises(InDoubt) as doubt:
+        impatient.transfer_legs(legs, "u")
+    assert doubt.value.transaction_id == "u"
+
+
+def test_a_leg_with_an_amount_that_is_no_number_is_never_sent(server: ScriptedServer, wallet: WalletClient) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        wallet.transfer_legs([Leg("ann", "shop", 1), Leg("ann", "shop", float("nan"))])
+    assert server.seen == []
+
+
+def test_a_transfer_that_is_looked_up_has_its_legs_and_balances(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [
+        answer(
+            200,
+            '{"transaction_id":"t","status":"COMMITTED","success":true,"message":"m","type":"transfer","account_id":null,'
+            '"amount":null,"new_balance":null,"lsn":1,"epoch":2,"time":null,'
+            '"legs":[{"from_account_id":"ann","to_account_id":"shop","amount":0.1}],'
+            '"balances":[{"account_id":"ann","new_balance":5},{"account_id":"shop","new_balance":0.1}]}',
+        )
+    ]
+    known = wallet.transaction("t")
+    assert (known.type, known.amount, known.legs) == ("transfer", None, (Leg("ann", "shop", Decimal("0.1")),))
+    assert known.balances == {"ann": 5, "shop": Decimal("0.1")}
+    assert len({known, known}) == 1
 
 
 def test_every_call_draws_an_id_of_its_own(server: ScriptedServer, wallet: WalletClient) -> None:

@@ -39,6 +39,12 @@ def insufficient(handler: Handler) -> None:
     handler.send(400, '{"status":400,"detail":"Insufficient balance"}')
 
 
+def transferred(handler: Handler) -> None:
+    balances = [{"account_id": "user123", "new_balance": 650.0}, {"account_id": "user456", "new_balance": 99.5}]
+    body = {"success": True, "message": "Transferred 99.5", "balances": balances, "transaction_id": "t"}
+    handler.send(200, json.dumps(body), FTWallet_LSN="3", FTWallet_Durability="replicated")
+
+
 def test_the_story_is_told_to_its_end(server: ScriptedServer) -> None:
     server.script = [
         healthy,
@@ -48,6 +54,7 @@ def test_the_story_is_told_to_its_end(server: ScriptedServer) -> None:
         insufficient,
         answered("749.5", "Withdrew 250.5", FTWallet_LSN="2", Idempotent_Replayed="true"),
         balance,
+        transferred,
     ]
     run = run_example(server.url)
     assert (run.returncode, run.stderr) == (0, "")
@@ -59,6 +66,7 @@ def test_the_story_is_told_to_its_end(server: ScriptedServer) -> None:
         "the balance of user123 is 749.5",
         "refused: Insufficient balance (HTTP 400); nothing moved",
         "(the answer of the first time)",
+        "Transferred 99.5; user123 has 650.0, user456 has 99.5",
     ):
         assert words in run.stdout
     assert '"amount":750.5' in server.seen[4].body
