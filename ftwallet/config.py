@@ -140,6 +140,13 @@ class Config(BaseModel):
         le=4_096 * MEBIBYTE,
         description="Size in bytes after which the journal goes on in a new file (64 MiB).",
     )
+    journal_keep_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=1_048_576 * MEBIBYTE,
+        description="Bytes of the journal that a node keeps at least, when it removes the oldest segments of it. 0: it "
+        "keeps all of it, for whoever has to prove later what happened; a disk for ever is its price.",
+    )
     state: Literal["disk", "memory"] = Field(
         default="disk",
         description="Where a node keeps balances and past transactions: on disk, with what is in use in memory, so "

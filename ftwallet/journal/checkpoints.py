@@ -110,6 +110,11 @@ def list_files(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"*{_SUFFIX}"))
 
 
+def lsn_of(path: Path) -> int:
+    """What the name of a checkpoint's file says that it is of."""
+    return int(path.stem)
+
+
 def load_file(path: Path) -> tuple[CheckpointMeta, Iterator[bytes]]:
     """Check a file to its end; return what it is of, and its chunks.
 

@@ -24,6 +24,7 @@ from ftwallet.node.ports import BackupPorts
 from ftwallet.node.receiving import partial
 from ftwallet.node.storage import Storage
 from ftwallet.node.tail import Tail
+from ftwallet.node.trimming import EVERYTHING, Trimmer
 from ftwallet.replication.backup import Backup
 from ftwallet.replication.messages import EpochEnd, Identity, ToBackup, ToPrimary
 from ftwallet.replication.register import Register
@@ -83,8 +84,11 @@ class BackupNode:
             every=config.checkpoint_records,
             last_lsn=storage.checkpoint_lsn,
         )
+        self._trimmer = Trimmer(
+            storage.base, self._disk, config.journal_keep_bytes, lambda: EVERYTHING, lambda first_lsn: None
+        )
         self._ports = ports
-        self._ticker: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def ledger(self) -> Ledger:
@@ -98,8 +102,9 @@ class BackupNode:
         await self._disk.record_epoch(self._core.epoch)
         await asyncio.to_thread(forget_offered, self._config.node_dir(self._core.identity.node))  # of a time as primary
         await self._ports.open(_Watched(self._following, self._outage), self.status)
-        self._ticker = asyncio.create_task(self._tick())
-        self._ticker.add_done_callback(self._tick_ended)
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._trimmer.run())]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
 
     async def stop(self) -> None:
         """Leave a checkpoint and the readable files."""
@@ -113,8 +118,7 @@ class BackupNode:
 
         What was appended here and not executed yet is its tail.
         """
-        if self._ticker:
-            self._ticker.cancel()
+        self._cancel_tasks()
         await self._ports.close()
         background = await asyncio.to_thread(self._disk.release)  # a block may still be on its way to the disk
         journal, ledger = self._disk.journal, self.ledger
@@ -124,8 +128,7 @@ class BackupNode:
 
     async def abandon(self) -> None:
         """Let go of everything at once, in whatever state it is."""
-        if self._ticker:
-            self._ticker.cancel()
+        self._cancel_tasks()
         await self._ports.close()
         self._disk.close()
         self._base.close()
@@ -152,7 +155,12 @@ class BackupNode:
             chain=journal.chain,
             pid=os.getpid(),
             boot=self._boot,
-            counters={"refused": core.refused, "duplicates": self.ledger.duplicates, "behind": core.behind},
+            counters={
+                "refused": core.refused,
+                "duplicates": self.ledger.duplicates,
+                "behind": core.behind,
+                "first_lsn": journal.first_lsn,
+            },
         )
 
     def find(self, transaction_id: str) -> Transaction | None:
@@ -177,7 +185,11 @@ class BackupNode:
             await asyncio.sleep(_CHECKPOINT_TICK_S)
             await self._checkpointer.tick(self._core.commit_lsn)
 
-    def _tick_ended(self, task: asyncio.Task[None]) -> None:
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             self._outage.failed(error)
 

@@ -18,7 +18,7 @@ import structlog
 from ftwallet.config import Config
 from ftwallet.errors import DiskFault
 from ftwallet.journal import Corruption, Journal
-from ftwallet.journal.checkpoints import CheckpointMeta, load_newest, write_checkpoint
+from ftwallet.journal.checkpoints import CheckpointMeta, find_newest, list_files, load_newest, lsn_of, write_checkpoint
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import decode_operations
 from ftwallet.ledger.rules import Rules
@@ -61,6 +61,12 @@ class Base(Protocol):
     def need_file(self, from_lsn: int, usable: Usable) -> None:
         """A partner needs a checkpoint's file from `from_lsn` on: write one, if what the disk has is that far on."""
 
+    def hold_twice(self, lsn: int, journal: Journal) -> int:
+        """Make sure that two sound copies on this disk hold the state at `lsn` or later; returns up to where they do.
+
+        Where snapshots are written. As long as it likes; 0 when there are no two.
+        """
+
     def hand_over(self, ledger: Ledger) -> None:
         """Another role goes on with the ledger, and knows of no snapshot."""
 
@@ -95,6 +101,18 @@ class FileBase:
 
     def need_file(self, from_lsn: int, usable: Usable) -> None:
         """All that the disk has is files already."""
+
+    def hold_twice(self, lsn: int, journal: Journal) -> int:
+        """The older of the two newest checkpoints has it."""
+        lsns = [0, 0, *(lsn_of(path) for path in list_files(self._checkpoints))]
+        lsn = journal.whole_until(min(lsn, lsns[-2]))
+        newest = (
+            find_newest(self._checkpoints, lambda meta: _holds(journal, meta)) if lsn >= journal.first_lsn else None
+        )
+        if newest is None:
+            return 0
+        older = find_newest(self._checkpoints, lambda meta: meta.lsn < newest[0].lsn and _holds(journal, meta))
+        return min(lsn, older[0].lsn) if older else 0
 
     def hand_over(self, ledger: Ledger) -> None:
         """A copy that nobody writes costs nothing."""
@@ -199,6 +217,22 @@ class StoreBase:
             if meta.lsn >= from_lsn and usable(meta):
                 _write_file(self._checkpoints, meta, table_chunks(self._table, standing))
 
+    def hold_twice(self, lsn: int, journal: Journal) -> int:
+        """The table has it, and a checkpoint, which is written for this."""
+        if self._table is None:
+            return 0
+        with contextlib.suppress(ValueError):
+            meta, standing = described(self._table.description)
+            lsn = journal.whole_until(min(lsn, meta.lsn))
+            if lsn < journal.first_lsn or not _holds(journal, meta):
+                return 0
+            if find_newest(self._checkpoints, lambda found: found.lsn >= lsn and _holds(journal, found)) is None:
+                _write_file(self._checkpoints, meta, table_chunks(self._table, standing))
+            if self._known_lsn < lsn:  # or a start would have to read all keys: the records between are not there
+                self._save_known()
+            return lsn
+        return 0
+
     def hand_over(self, ledger: Ledger) -> None:
         """What has changed since the last snapshot that was written is in the next one."""
         _of_table(ledger).thaw()
@@ -274,11 +308,11 @@ def _newest(
 
 
 def _new(journal: Journal, directory: Path, state: State) -> Ledger:
-    """An empty ledger. Raises Corruption when the log begins after a checkpoint: nothing has the records before it."""
+    """An empty ledger. Raises Corruption when the log begins later: nothing has the records before it."""
     if journal.first_lsn > 1:
         why = (
-            f"the log begins with lsn {journal.first_lsn}, after a checkpoint, and {directory} holds no sound "
-            "checkpoint of it; rebuild this node from its partner (docs/operations.md)"
+            f"the log begins with lsn {journal.first_lsn}, and neither the node's store nor {directory} holds a sound "
+            "state of it to go on from; rebuild this node from its partner (docs/operations.md)"
         )
         raise Corruption(journal.directory, 0, why)
     return Ledger(DEFAULT_RULES, state)

@@ -70,6 +70,14 @@ class Disk:
         """Blocks from `from_lsn` on, at least one if there is one, else up to `max_bytes`."""
         return await self._run(self._reader, self.journal.read, from_lsn, max_bytes)
 
+    async def spare_until(self, keep_bytes: int) -> int:
+        """Up to which record the log may go, for so many bytes to stay; see `Journal.spare_until`."""
+        return await self._run(self._reader, self.journal.spare_until, keep_bytes)
+
+    async def trim(self, lsn: int) -> None:
+        """Remove a few of the oldest segments, between two reads of blocks; none goes after `release`."""
+        await self._run(self._reader, self.journal.trim, lsn)
+
     async def chain_at(self, lsn: int) -> bytes:
         """The hash chain at `lsn`. Raises KeyError when no block ends there."""
         return await self._run(self._reader, self.journal.chain_at, lsn)

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Protocol
 
 from ftwallet.journal import Block
+from ftwallet.journal.reader import BeforeFirst
 from ftwallet.node.disk import Disk
 from ftwallet.node.ports import SessionStream
 from ftwallet.node.witness import WitnessPort
@@ -208,8 +209,13 @@ class Lead:
         return self.core.tail_settled(common_lsn)
 
     async def _greet(self, session: int, common_lsn: int, wanted: Wanted | None) -> None:
-        begins_later = common_lsn + 1 < self._disk.journal.first_lsn
-        chain = b"" if begins_later else await self._disk.chain_at(common_lsn)
+        begins_later = common_lsn + 1 < self.core.first_lsn
+        try:
+            chain = b"" if begins_later else await self._disk.chain_at(common_lsn)
+        except KeyError:
+            if self._is_over(session):  # since then the log may have been trimmed
+                return
+            raise
         checkpoint = await self._checkpoints.find(wanted) if wanted else None
         self._perform(self.core.greeted(session, common_lsn, chain, time.monotonic(), checkpoint))
 
@@ -218,8 +224,16 @@ class Lead:
         self._perform(self.core.slice_read(session, data, time.monotonic()))
 
     async def _read_blocks(self, session: int, from_lsn: int) -> None:
-        blocks = await self._disk.read(from_lsn, READ_BYTES)
+        try:
+            blocks = await self._disk.read(from_lsn, READ_BYTES)
+        except BeforeFirst:
+            if self._is_over(session):  # as above
+                return
+            raise
         self._perform(self.core.blocks_read(session, tuple(blocks), time.monotonic()))
+
+    def _is_over(self, session: int) -> bool:
+        return self.core.session is None or self.core.session.number != session
 
     async def _propose(self, proposal: Proposal) -> None:
         decision = await self._witness.propose(proposal)

@@ -27,6 +27,7 @@ from ftwallet.node.ports import PrimaryPorts
 from ftwallet.node.rollbacks import ROLLBACKS_FILE, Rollbacks
 from ftwallet.node.service import PrimaryWalletService, Settings
 from ftwallet.node.storage import Storage
+from ftwallet.node.trimming import EVERYTHING, Trimmer
 from ftwallet.node.witness import WitnessPort
 from ftwallet.replication.messages import EpochEnd, Identity
 from ftwallet.replication.primary import Primary, Timing
@@ -74,6 +75,9 @@ class PrimaryNode:
             lambda: self._core.history,
             every=config.checkpoint_records,
             last_lsn=storage.checkpoint_lsn,
+        )
+        self._trimmer = Trimmer(
+            storage.base, self._disk, config.journal_keep_bytes, self._needed_after, self._core.trimmed
         )
         offering = Offering(config.node_dir(storage.identity.node), self._disk, storage.base, self._checkpointer.hurry)
         self._lead = Lead(self._core, self._disk, witness, self, offering)
@@ -139,6 +143,7 @@ class PrimaryNode:
         self._spawn(self._tick())
         self._spawn(self._keep_house())
         self._spawn(self._disk.warm(self.ledger.state))
+        self._spawn(self._trimmer.run())
         self._lead.start()
         failover = FailoverManager(
             self._ports.partner,
@@ -230,7 +235,11 @@ class PrimaryNode:
             chain=journal.chain,
             pid=os.getpid(),
             boot=self._boot,
-            counters={"backup_lsn": core.backup_lsn, "duplicates": self.ledger.duplicates},
+            counters={
+                "backup_lsn": core.backup_lsn,
+                "duplicates": self.ledger.duplicates,
+                "first_lsn": journal.first_lsn,
+            },
         )
 
     @property
@@ -303,6 +312,13 @@ class PrimaryNode:
 
     def _applied(self, block: Block) -> None:
         self._checkpointer.applied(block)
+
+    def _needed_after(self) -> int:
+        """What a backup may be sent of the log: nothing before it has acked, and all while the tail is not settled."""
+        if not self._core.answering:
+            return 0
+        acked = self._core.needed_after
+        return EVERYTHING if acked is None else acked
 
     async def _tick(self) -> None:
         """The clock of the protocol and of those who wait: it goes on while a disk stalls."""

@@ -113,7 +113,16 @@ class Primary(Membership):
         """What the backup has acked in this session."""
         return self.session.acked_lsn if self.session else 0
 
+    @property
+    def needed_after(self) -> int | None:
+        """The last record that the backup of this session needs no more; None without one, which may be sent any."""
+        return self.session.acked_lsn if self.session else None
+
     # ---- Events
+
+    def trimmed(self, first_lsn: int) -> None:
+        """Our log is about to begin with this record: a backup that needs older ones is sent a checkpoint."""
+        self.first_lsn = max(self.first_lsn, first_lsn)
 
     def started(self) -> list[Effect]:
         """Once, before any other event."""

@@ -88,7 +88,7 @@ class Sending:
         self.identity = identity
         self.epoch = epoch
         self.durable_lsn = durable_lsn  # of our own log
-        self.first_lsn = first_lsn  # of our own log: greater than 1 when it begins after a checkpoint
+        self.first_lsn = first_lsn  # of our own log: greater than 1 after a state sync or a trimming
         self.history = history
         self.session: Session | None = None
         self._limits = limits

@@ -68,6 +68,7 @@ def _node(supervisor: Supervisor, slot: Slot) -> Document:
         "pid": slot.run.child.pid if slot.run is not None else None,
         "http": http_url(config) if running and role == PRIMARY else None,
         "grpc": f"{config.grpc_host}:{config.primary_grpc_port if role == PRIMARY else config.backup_grpc_port}",
+        "first_lsn": seen.counters.get("first_lsn", 0) if seen else 0,
         "durable_lsn": seen.durable_lsn if seen else 0,
         "commit_lsn": seen.commit_lsn if seen else 0,
         "digest": seen.digest.hex() if seen else "",
