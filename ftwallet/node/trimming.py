@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +23,7 @@ EVERYTHING: Final = 2**63
 """Nobody needs any record."""
 
 _LOOK_EVERY_S = 1.0
-_IN_VAIN_PAUSE_S = 10.0  # to look for two copies may mean to read them
+_PAUSE_SHARE = 10.0  # of the time that a try took: to look for two copies may mean to read them
 _FULL_DISK_PAUSE_S = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -44,32 +45,31 @@ class Trimmer:
         """Trim whenever something may go, until cancelled; at once over when everything is kept. Raises DiskFault."""
         while self._keep_bytes:
             await asyncio.sleep(_LOOK_EVERY_S)
+            began = time.monotonic()
             try:
-                in_vain = not await self._trim()
+                await self._trim()
             except DiskFault as fault:
                 if not _is_full(fault):
                     raise
                 self._log.warning(f"The log is not trimmed: {fault}")
                 await asyncio.sleep(_FULL_DISK_PAUSE_S)
             else:
-                await asyncio.sleep(_IN_VAIN_PAUSE_S if in_vain else 0)
+                await asyncio.sleep(_PAUSE_SHARE * (time.monotonic() - began))
 
-    async def _trim(self) -> bool:
-        """Return False when something is to go, and this node may not let it go yet."""
+    async def _trim(self) -> None:
         journal = self._disk.journal
         spare = await self._disk.spare_until(self._keep_bytes)
         wanted = journal.whole_until(min(spare, journal.commit_lsn, self._needed_after()))
         if wanted < journal.first_lsn:
-            return True
+            return
         held = await self._disk.in_background(lambda: self._base.hold_twice(wanted, journal))
         lsn = journal.whole_until(min(wanted, held, self._needed_after()))  # a backup may have come meanwhile
         if lsn < journal.first_lsn:
-            return False
+            return
         self._before(lsn + 1)
         while journal.first_lsn <= lsn:
             await self._disk.trim(lsn)
         self._log.info(f"Journal: trimmed, it begins with lsn {lsn + 1} now")
-        return True
 
 
 def _is_full(fault: DiskFault) -> bool:

@@ -4,8 +4,8 @@ It changes nothing and stops nothing, and runs in the process that asks, also wh
 checked on its way (checksums, lsns, hash chain over the payload). While both logs have the same chain they hold the
 same records, so each block is executed once for both; what a running node says of its own ledger is held against that.
 
-A log that begins after a checkpoint, because its node has had a state sync, is compared wherever both nodes have
-records. Where neither begins with lsn 1, what is executed begins with the oldest sound checkpoint of the longer one.
+A log that begins later, because its node has had a state sync or has trimmed it, is compared wherever both nodes have
+records. Where neither begins with lsn 1, what is executed begins with the oldest sound state that a node has on disk.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import grpc
 
 from ftwallet.errors import BrokenInvariant, DiskFault, Refused
 from ftwallet.journal import NO_CHAIN, Block
-from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
 from ftwallet.journal.identity import Identity
-from ftwallet.journal.reader import blocks, holds
+from ftwallet.journal.reader import blocks
 from ftwallet.journal.recovery import Log, look
+from ftwallet.journal.segments import SUFFIX
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import decode_operations
 from ftwallet.ledger.rules import Rules
@@ -31,6 +31,7 @@ from ftwallet.replication.register import Register
 from ftwallet.rpc.sockets import NODE_SOCKET, open_blocking_channel, socket_path_problem
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
 from ftwallet.rpc.v1.wallet_pb2 import NodeStatus, StatusRequest
+from ftwallet.supervisor.beginnings import find_beginning
 from ftwallet.supervisor.schema import SCHEMA
 from ftwallet.witness.bootstrap import CLUSTER_FILE, NODES
 from ftwallet.witness.file import FileWitness
@@ -69,10 +70,13 @@ def verify(data_dir: Path, progress: Progress = lambda records: None) -> dict[st
     if not any((data_dir / node).is_dir() for node in NODES):
         raise Refused(f"{data_dir} holds no cluster: `ftwallet-run up` makes one")
     for _ in range(_ATTEMPTS):
-        before = _register(data_dir)
+        before, begin = _register(data_dir), _oldest_segments(data_dir)
         report = _Verification(data_dir, before, progress).run()
-        if report["ok"] or _register(data_dir) == before:
-            break
+        trimmed = _oldest_segments(data_dir) != begin
+        if report["ok"] or (_register(data_dir) == before and not trimmed):
+            return report
+    if trimmed:
+        report["differences"].append("a log was trimmed each time while it was read: verify again, or stop the wallet")
     return report
 
 
@@ -99,8 +103,10 @@ class _Verification:
         copies = [Copy(node, self._look(node), live[node]) for node in NODES]
         self._check_in_sync(copies)
         with self._broken():
-            self._begin(copies)
-            self._walk(copies)
+            apart = self._apart(copies)
+            compared = [copy._replace(log=None) if copy is apart else copy for copy in copies]
+            self._begin(compared)
+            self._walk(compared)
             self._ledger.check()
             self._adds_up = True
         return self._report(copies)
@@ -136,27 +142,35 @@ class _Verification:
             self._differences.append(str(error))
 
     def _begin(self, copies: list[Copy]) -> None:
-        """Where no log begins with lsn 1, begin with a checkpoint. Raises BrokenInvariant when there is none."""
-        logs = [(copy.log.first_lsn, copy.node, copy.log) for copy in copies if copy.log]
-        for first_lsn, node, _ in logs:
-            if first_lsn > 1:
+        """Where no log begins with lsn 1, begin with a state on disk. Raises BrokenInvariant when there is none."""
+        logs = [copy.log for copy in copies if copy.log]
+        for copy in copies:
+            if copy.log and copy.log.first_lsn > 1:
                 self._notes.append(
-                    f"node {node}'s log begins with lsn {first_lsn}, after a checkpoint: it has no record before that"
+                    f"node {copy.node}'s log begins with lsn {copy.log.first_lsn}: what was before came with a state "
+                    "sync or was trimmed, and it has the outcome alone"
                 )
-        first_lsn, node, log = min(logs, default=(1, "", None), key=lambda one: one[0])
-        if log is None or first_lsn == 1:
+        if not logs or min(log.first_lsn for log in logs) == 1:
             return
-        for path in list_files(self._data_dir / node / "checkpoints"):
-            with contextlib.suppress(DamagedCheckpoint, ValueError, OSError):  # or removed just now, for a newer one
-                meta, chunks = load_file(path)
-                state = MemoryState()
-                if not holds(log, meta.lsn, meta.chain):
-                    continue
-                self._ledger, self._state = Ledger.restore(chunks, state), state
-                self._began_at = meta.lsn
-                self._notes.append(f"executed from the checkpoint of node {node} at lsn {meta.lsn} on")
-                return
-        raise BrokenInvariant(f"node {node}'s log begins with lsn {first_lsn}, and no sound checkpoint of it is there")
+        found = find_beginning({copy.node: self._data_dir / copy.node for copy in copies}, logs)
+        if found is None:
+            begin = " and ".join(f"node {copy.node}'s with lsn {copy.log.first_lsn}" for copy in copies if copy.log)
+            raise BrokenInvariant(f"the logs begin later, {begin}, and no node has a sound state to go on from")
+        self._began_at, self._ledger, self._state, source = found
+        self._notes.append(f"executed from {source} at lsn {found.lsn} on: what was before is taken as it stands there")
+
+    def _apart(self, copies: list[Copy]) -> Copy | None:
+        """A log that ends before the other one begins: it is checked by itself, and there is nothing to compare."""
+        behind, ahead = sorted((copy for copy in copies), key=lambda copy: copy.durable_lsn)
+        if behind.log is None or ahead.log is None or behind.durable_lsn + 1 >= ahead.log.first_lsn:
+            return None
+        for _ in blocks(behind.log, behind.log.first_lsn):
+            pass
+        self._notes.append(
+            f"node {behind.node}'s log ends with lsn {behind.durable_lsn}, before node {ahead.node}'s begins: nothing "
+            "of it can be compared, and it is sent a checkpoint when it is back"
+        )
+        return behind
 
     def _walk(self, copies: list[Copy]) -> None:
         for copy in copies:
@@ -223,6 +237,7 @@ class _Verification:
             "notes": self._notes,
             "records_compared": self._common_records,
             "blocks_compared": self._common_blocks,
+            "executed_from_lsn": self._began_at + 1,
             "records_executed": self._ledger.applied_lsn - self._began_at,
             "accounts": sum(1 for _ in self._ledger.export_accounts()),
             "transactions": sum(1 for _ in self._state.export_transactions()),
@@ -234,6 +249,7 @@ class _Verification:
         return {
             "node": copy.node,
             "in_sync": self._register is not None and copy.node in self._register.in_sync,
+            "first_lsn": copy.log.first_lsn if copy.log else 0,
             "durable_lsn": copy.durable_lsn,
             "commit_lsn": copy.commit_lsn,
             "chain": (copy.log.end.head.chain if copy.log else NO_CHAIN).hex(),
@@ -252,6 +268,10 @@ def _in_step(logs: list[Log | None]) -> Iterator[tuple[Block | None, ...]]:
         pair = tuple(block if block is not None and block.first_lsn == min(found) else None for block in heads)
         yield pair
         heads = [next(reader, None) if own else head for reader, own, head in zip(readers, pair, heads, strict=True)]
+
+
+def _oldest_segments(data_dir: Path) -> list[str]:
+    return [min((path.name for path in (data_dir / node / "journal").glob(f"*{SUFFIX}")), default="") for node in NODES]
 
 
 def _register(data_dir: Path) -> Register | str:

@@ -18,8 +18,8 @@ from tests.supervisor.conftest import Cluster
 
 STATUS_KEYS = ["schema", "cluster_id", "epoch", "mode", "in_sync", "ready", "supervisor", "nodes", "last_failover"]
 NODE_KEYS = [
-    *("node", "role", "state", "pid", "http", "grpc", "durable_lsn", "commit_lsn", "digest", "restarts"),
-    *("uptime_s", "rss_bytes", "cpu_percent", "promotable", "reason"),
+    *("node", "role", "state", "pid", "http", "grpc", "first_lsn", "durable_lsn", "commit_lsn", "digest"),
+    *("restarts", "uptime_s", "rss_bytes", "cpu_percent", "promotable", "reason"),
 ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,12 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, decode_operations, encode_operations, operation
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, checkpoint_chunks
+from ftwallet.node.base import StoreBase
+from ftwallet.replication.register import Proposal, ProposalKind
+from ftwallet.supervisor import verify as verification
 from ftwallet.supervisor.verify import verify
-from ftwallet.witness.bootstrap import ensure_cluster
+from ftwallet.witness.bootstrap import CLUSTER_FILE, ensure_cluster
+from ftwallet.witness.file import FileWitness
 
 SEGMENT_BYTES = 1 << 20
 
@@ -167,7 +173,8 @@ def test_a_log_that_begins_later_is_compared_from_there(data_dir: Path) -> None:
     report = verify(data_dir)
     assert report["ok"], report
     assert (report["records_compared"], report["blocks_compared"], report["records_executed"]) == (4, 4, 6)
-    assert report["notes"] == ["node b's log begins with lsn 3, after a checkpoint: it has no record before that"]
+    (note,) = report["notes"]
+    assert note.startswith("node b's log begins with lsn 3: what was before came with a state sync or was trimmed")
     first, second = report["nodes"]
     assert first["digest"] == second["digest"] != ""
 
@@ -179,7 +186,9 @@ def test_where_both_begin_later_it_executes_from_the_checkpoint_of_the_longer(da
     report = verify(data_dir)
     assert report["ok"], report
     assert (report["records_compared"], report["records_executed"], report["transactions"]) == (2, 4, 6)
-    assert "executed from the checkpoint of node a at lsn 2 on" in report["notes"]
+    assert any(note.startswith("executed from the checkpoint of node a at lsn 2 on") for note in report["notes"])
+    assert report["executed_from_lsn"] == 3
+    assert [node["first_lsn"] for node in report["nodes"]] == [3, 5]
     first, second = report["nodes"]
     assert first["digest"] == second["digest"] != ""
 
@@ -225,11 +234,76 @@ def test_another_past_before_the_checkpoint_is_found_by_the_chain(data_dir: Path
     assert verify(data_dir)["differences"] == ["the logs of both nodes differ from lsn 3 on"]
 
 
-def test_D7_without_its_checkpoint_a_log_that_begins_later_cannot_be_verified(data_dir: Path) -> None:
+def _damage_checkpoint(data_dir: Path, node: str) -> None:
+    (checkpoint,) = (data_dir / node / "checkpoints").glob("*.checkpoint")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+
+
+def test_D7_one_sound_checkpoint_of_two_is_enough(data_dir: Path) -> None:
     write_both(data_dir)
     for node in ("a", "b"):
         begin_later(data_dir, node, 3)
-    (checkpoint,) = (data_dir / "a" / "checkpoints").glob("*.checkpoint")
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    _damage_checkpoint(data_dir, "a")
     report = verify(data_dir)
-    assert report["differences"] == ["node a's log begins with lsn 4, and no sound checkpoint of it is there"]
+    assert report["ok"], report
+    assert any(note.startswith("executed from the checkpoint of node b at lsn 3 on") for note in report["notes"])
+
+
+def test_D7_a_store_is_enough_and_is_not_changed(data_dir: Path) -> None:
+    write_both(data_dir)
+    for node in ("a", "b"):
+        begin_later(data_dir, node, 3)
+    base = StoreBase(data_dir / "b", 1_000)
+    with closing(open_journal(data_dir, "b")) as journal:
+        base.open(journal)  # from the checkpoint
+        for node in ("a", "b"):
+            _damage_checkpoint(data_dir, node)
+        table = data_dir / "b" / "store" / "table"
+        before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in table.iterdir()}
+        report = verify(data_dir)  # beside its owner, which has it open
+        assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in table.iterdir()} == before
+        base.close()
+    assert report["ok"], report
+    assert any(note.startswith("executed from the store of node b at lsn 3 on") for note in report["notes"])
+    assert (report["records_executed"], report["transactions"]) == (3, 6)
+    assert verify(data_dir)["ok"]
+
+
+def test_D7_without_any_state_logs_that_begin_later_cannot_be_verified(data_dir: Path) -> None:
+    write_both(data_dir)
+    for node in ("a", "b"):
+        begin_later(data_dir, node, 3)
+        _damage_checkpoint(data_dir, node)
+    assert verify(data_dir)["differences"] == [
+        "the logs begin later, node a's with lsn 4 and node b's with lsn 4, and no node has a sound state to go on from"
+    ]
+
+
+def test_a_log_that_ends_before_the_other_begins_is_no_difference(data_dir: Path) -> None:
+    write(data_dir, "a", [deposit(f"t{number}") for number in range(6)])
+    write(data_dir, "b", [deposit("t0"), deposit("t1")])
+    begin_later(data_dir, "a", 4)
+    witness = FileWitness(data_dir / CLUSTER_FILE)
+    register = witness.read()
+    witness.propose(Proposal(ProposalKind.SHRINK, "a", register.in_sync["a"], register.epoch))
+    report = verify(data_dir)
+    assert report["ok"], report
+    assert any("ends with lsn 2, before node a's begins" in note for note in report["notes"])
+    assert (report["records_compared"], report["records_executed"]) == (0, 2)
+
+
+def test_a_log_that_is_trimmed_meanwhile_is_read_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_both(data_dir)
+    looks = iter([["1"], ["2"], ["2"], ["2"]])
+    asked: list[int] = []
+    run = verification._Verification.run
+
+    def missing_at_first(self: verification._Verification) -> dict[str, Any]:
+        asked.append(1)
+        report = run(self)
+        return report if len(asked) > 1 else report | {"ok": False}
+
+    monkeypatch.setattr(verification, "_oldest_segments", lambda data_dir: next(looks))
+    monkeypatch.setattr(verification._Verification, "run", missing_at_first)
+    assert verify(data_dir)["ok"]
+    assert len(asked) == 2
