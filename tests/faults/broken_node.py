@@ -13,6 +13,7 @@ from ftwallet.cli import main
 from ftwallet.journal import checkpoints, frames, quarantine, segments
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.node import ports, process, receiving, seat, service, underway
+from ftwallet.node.base import StoreBase
 from ftwallet.node.disk import Disk
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.replication import backup as replication_backup
@@ -166,6 +167,10 @@ def _checkpoints_without_checksums() -> None:
     _replace(checkpoints, "crc32", lambda data: 0)
 
 
+def _trim_what_no_state_holds() -> None:
+    _replace(StoreBase, "hold_twice", lambda self, lsn, journal: lsn)
+
+
 def _forget_the_part() -> None:
     prepare = receiving._prepare
 
@@ -236,6 +241,7 @@ PATCHES: dict[str, Callable[[], None]] = {
     "no-quarantine": _cut_without_quarantine,
     "cut-damage": _take_damage_for_a_torn_tail,
     "checkpoint-checksum": _checkpoints_without_checksums,
+    "trim-unheld": _trim_what_no_state_holds,
     "forget-part": _forget_the_part,
     "forget-rollbacks": _forget_rollbacks,
     "no-lock": _share_a_directory,

@@ -10,10 +10,11 @@ import pytest
 
 from ftwallet import platform
 from ftwallet.errors import BrokenInvariant, DiskFault, Refused
-from ftwallet.journal import Block, Corruption, Journal
+from ftwallet.journal import Block, Corruption, Journal, recovery, trimming
 from ftwallet.journal.head import Head
 from ftwallet.journal.reader import BeforeFirst
 from ftwallet.journal.recovery import find_segments, look
+from ftwallet.journal.segments import Segment
 from ftwallet.journal.trimming import NAME, read_mark
 from tests.journal.logs import CLUSTER, grow, open_log, segment_files
 from tests.journal.test_crashes import Story, crash_everywhere, goes_on
@@ -153,6 +154,48 @@ def test_a_mark_of_a_log_that_was_replaced_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_C8_D5_trimming(tmp_path: Path) -> None:
+    done = _crash_in_every_step(tmp_path)
+    assert done.count("remove") >= 3
+
+
+def _remove_before_the_mark(patch: pytest.MonkeyPatch) -> None:
+    """The mark is written as the last thing, and an open finds none to finish."""
+    held: list[tuple[Path, Segment]] = []
+    remove_older = recovery.remove_older
+
+    def remove_then_mark(first: Path) -> None:
+        remove_older(first)
+        while held:
+            trimming.write_mark(*held.pop())
+
+    patch.setattr(recovery, "remove_older", remove_then_mark)
+    patch.setattr("ftwallet.journal.journal.write_mark", lambda directory, first: held.append((directory, first)))
+
+
+def _mark_without_a_sync(patch: pytest.MonkeyPatch) -> None:
+    def write(directory: Path, first: Segment) -> None:
+        sync, platform_sync = platform.fsync_directory, platform.fdatasync
+        platform.fsync_directory = platform.fdatasync = lambda _: None  # type: ignore[assignment]
+        try:
+            trimming.write_mark(directory, first)
+        finally:
+            platform.fsync_directory, platform.fdatasync = sync, platform_sync
+
+    patch.setattr("ftwallet.journal.journal.write_mark", write)
+
+
+BREAKS = {"mark-after-removal": _remove_before_the_mark, "mark-unsynced": _mark_without_a_sync}
+"""Rules of a trimming that are broken on purpose: the crashes must find each."""
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_rule_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    BREAKS[name](monkeypatch)
+    with pytest.raises(Corruption, match=r"segments before this one are missing|damaged"):
+        _crash_in_every_step(tmp_path)
+
+
+def _crash_in_every_step(tmp_path: Path) -> list[str]:
     _, reference = make(tmp_path / "reference")
     wanted = boundaries(tmp_path / "reference")[3]
 
@@ -172,8 +215,7 @@ def test_C8_D5_trimming(tmp_path: Path) -> None:
         journal.close()
         goes_on(node, _SEGMENT_BYTES)
 
-    done = crash_everywhere(tmp_path, lambda node: make(node)[0].close(), trim, check)
-    assert done.count("remove") >= 3
+    return crash_everywhere(tmp_path, lambda node: make(node)[0].close(), trim, check)
 
 
 def test_C8_D5_a_state_sync_after_a_trimming(tmp_path: Path) -> None:
