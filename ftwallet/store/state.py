@@ -107,7 +107,7 @@ class StoreState:
         for one in operations:
             if one.kind == _TRANSFER:
                 accounts.update(accounts_of(decode_legs(one.extra)))
-        accounts.difference_update(self.accounts)
+        accounts = accounts.difference(self.accounts)  # in place, Python would walk all accounts that there are
         ids = [one.transaction_id for one in operations if not new or one.kind not in MOVEMENTS]
         unread = self.unread(accounts, ids)
         for account_id in accounts:
