@@ -41,7 +41,7 @@ def test_files_of_a_clean_stop_are_imported_with_every_id(new_root: Callable[[],
 
 def _answers_as_before(client: Client, pair: Pair) -> None:
     for transaction_id, answer in client.answers.items():
-        again = pair.rest.move(*client.asked[transaction_id], transaction_id)
+        again = pair.rest.call("POST", *client.asked[transaction_id].request(transaction_id))
         assert again is not None
         assert (again.status, again.body, again.replayed) == (answer.status, answer.body, True)
     other_body = pair.rest.move("deposit", "user123", "1", "first")

@@ -10,9 +10,9 @@ from signal import SIGKILL, SIGSTOP
 import pytest
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
-from tests.faults.checker import Client, Sending
+from tests.faults.checker import AskedTransfer, Client, Sending
 from tests.faults.dying_node import order
-from tests.faults.supervised import Supervised, dies_at_a_file, gone, loaded, running_supervised, sample, send
+from tests.faults.supervised import Attached, Supervised, dies_at_a_file, gone, loaded, running_supervised, sample, send
 
 SEED = 20_251_124
 _BEFORE_THE_ACK = (Stage.RECEIVED, Stage.PENDING)
@@ -69,6 +69,29 @@ def test_C8_nodes_die_again_and_again_at_any_moment(client: Client, cluster: Sup
         cluster.nodes[pick.choice("ab")].kill()
         cluster.wait_paired()
     load.stop()
+
+
+SPLIT = AskedTransfer((("user123", "shop", "0.75"), ("shop", "fees", "0.25"), ("@world", "user123", "1.5")))
+
+
+@pytest.mark.parametrize(
+    ("victim", "stage"),
+    sample(SEED, [*product(["primary"], PRIMARY_STAGES), *product(["backup"], BACKUP_STAGES)], 2),
+)
+def test_C1_C2_C3_C4_C5_a_node_dies_at_each_stage_of_a_transfer(
+    client: Client, cluster: Supervised, victim: str, stage: Stage
+) -> None:
+    node: Attached = getattr(cluster, victim)
+    pid, transaction_id = node.pid, client.new_id(f"transfer-{stage}")
+    node.arm(stage)
+    sending = Sending(client, transaction_id, asked=SPLIT)
+    node.ends(pid)
+    sending.answer()
+    cluster.wait_paired()
+    answer = client.again(transaction_id)
+    assert answer is not None, cluster.told()
+    assert answer.status == 200
+    assert [one["account_id"] for one in answer.document["balances"]] == ["user123", "shop", "fees"]
 
 
 # ---- Both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 NO_ANSWER = (OSError, http.client.HTTPException)
@@ -74,3 +75,13 @@ def movement(account_id: str, amount: str, transaction_id: str) -> bytes:
     """The body of a deposit or withdrawal; `amount` is JSON text."""
     ids = {"account_id": account_id, "transaction_id": transaction_id}
     return f'{{"amount":{amount},{json.dumps(ids)[1:]}'.encode()
+
+
+def transfer(moves: Sequence[tuple[str, str, str]], transaction_id: str) -> bytes:
+    """The body of a transfer of these legs: from where, to where, and how much as JSON text."""
+    legs = [
+        f'"from_account_id":{json.dumps(source)},"to_account_id":{json.dumps(target)},"amount":{amount}'
+        for source, target, amount in moves
+    ]
+    spelled = legs[0] if len(legs) == 1 else f'"legs":[{",".join(f"{{{one}}}" for one in legs)}]'
+    return f'{{{spelled},"transaction_id":{json.dumps(transaction_id)}}}'.encode()
