@@ -11,7 +11,9 @@ from typing import Any
 from ftwallet import platform
 from ftwallet.cli import main
 from ftwallet.journal import checkpoints, frames, quarantine, segments
+from ftwallet.ledger import moving
 from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.overlay import Overlay
 from ftwallet.node import ports, process, receiving, seat, service, underway
 from ftwallet.node.base import StoreBase
 from ftwallet.node.disk import Disk
@@ -193,8 +195,8 @@ def _share_a_directory() -> None:
 
 
 def _no_dedup() -> None:
-    def submit(self: Any, kind: Any, account_id: str, amount: int, transaction_id: str) -> Any:
-        body = service.Body(kind, account_id, amount)
+    def submit(self: Any, kind: Any, account_id: str, amount: int, transaction_id: str, extra: bytes = b"") -> Any:
+        body = service.Body(kind, account_id, amount, extra)
         pending = self._underway.get(transaction_id) or self._begin(body, transaction_id)
         return self._underway.wait(pending, body, time.monotonic())
 
@@ -208,7 +210,7 @@ def _execute_an_id_twice() -> None:
 
     def apply_anew(self: Any, first_lsn: int, epoch: int, operations: Any) -> Any:
         for one in operations:
-            self._transactions.pop(one.transaction_id, None)
+            self.state.transactions.pop(one.transaction_id, None)
         return apply(self, first_lsn, epoch, operations)
 
     _replace(Ledger, "apply", apply_anew)
@@ -217,6 +219,15 @@ def _execute_an_id_twice() -> None:
 def _no_fingerprint() -> None:
     for module in (service, underway):
         _replace(module, "first_difference", lambda transaction, body: None)
+
+
+def _keep_the_legs_before_a_refusal() -> None:
+    class Through(Overlay[int]):
+        def __setitem__(self, key: str, value: int) -> None:
+            super().__setitem__(key, value)
+            self.keep()
+
+    _replace(moving, "Overlay", Through)
 
 
 def _no_limit_of_bodies() -> None:
@@ -248,6 +259,7 @@ PATCHES: dict[str, Callable[[], None]] = {
     "no-dedup": _no_dedup,
     "execute-twice": _execute_an_id_twice,
     "no-fingerprint": _no_fingerprint,
+    "legs-stay": _keep_the_legs_before_a_refusal,
     "no-body-limit": _no_limit_of_bodies,
 }
 

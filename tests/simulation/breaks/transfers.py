@@ -11,26 +11,18 @@ from msgspec import structs
 from ftwallet.ledger import moving
 from ftwallet.ledger.legs import decode_legs, transfer
 from ftwallet.ledger.operations import Kind, Operation
-from ftwallet.ledger.overlay import Kept
+from ftwallet.ledger.overlay import Overlay
 from ftwallet.node import storage
 from tests.simulation.breaks.breaking import Break, Patch, method
 from tests.simulation.breaks.requests import execute_twice
 
 
-class _Through:
-    """What an Overlay must not be: every change is made at once, and stays."""
-
-    def __init__(self, below: Kept[int]) -> None:
-        self.get, self.put, self.read = below.get, below.__setitem__, below.__getitem__
-
-    def __getitem__(self, key: str) -> int:
-        return self.read(key)
+class _Through(Overlay[int]):
+    """What an Overlay must not be: every change is made below at once, and stays."""
 
     def __setitem__(self, key: str, value: int) -> None:
-        self.put(key, value)
-
-    def keep(self) -> None:
-        """Nothing is left to be done."""
+        super().__setitem__(key, value)
+        self.keep()
 
 
 def legs_before_a_refusal_stay() -> Patch:
