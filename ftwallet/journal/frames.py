@@ -7,10 +7,11 @@ lsn.
 What is not a whole frame is judged here too. One frame is written at a time and synced before the next,
 over bytes that do not exist yet or are zero, and a disk writes sectors whole. So an unfinished write can
 only look like this: the file ends inside the last frame, or whole sectors of it are still zero (where a
-frame shares its first or last sector with a neighbour, its own part of the sector). That is torn.
-Everything else that does not decode is corrupt: it may have been acknowledged, and is not ours to cut.
-First and last bytes of a frame have several bits set, so that no single flipped bit makes the part of a
-shared sector look unwritten.
+frame shares its first or last sector with a neighbour, its own part of the sector), or it is zero from some
+byte on, because the process was killed while the kernel took its bytes. That is torn. Everything else that
+does not decode is corrupt: it may have been acknowledged, and is not ours to cut. First and last bytes of a
+frame have several bits set, so that no single flipped bit makes the part of a shared sector, or the end of
+a frame, look unwritten.
 """
 
 from __future__ import annotations
@@ -214,11 +215,12 @@ def judge(buffer: bytes, offset: int, base: int) -> Verdict:
     end = offset + _SMALLEST + header.payload_bytes
     if end > len(buffer):
         return Torn("the file ends inside its last frame")
-    if not _has_zero_part(buffer, offset, end, base):
+    stopped_inside = buffer[end - 1] == 0
+    if not stopped_inside and not _has_zero_part(buffer, offset, end, base):
         return Corrupt(_damage(header))
     if not _is_zero(buffer, end, len(buffer)):
-        return Corrupt("a sector of the frame is empty, and it is not the last frame")
-    return Torn("sectors of the last frame were never written")
+        return Corrupt("a part of the frame is empty, and it is not the last frame")
+    return Torn("a part of the last frame was never written")
 
 
 def _encode(
@@ -240,7 +242,10 @@ def _judge_part_of_header(buffer: bytes, offset: int, base: int) -> Verdict:
 
 def _judge_without_header(buffer: bytes, offset: int, base: int) -> Verdict:
     """Judge a frame of unknown length; an intact header later proves that it was not the last one."""
-    header_end = base + offset + _HEADER.size
+    content_at = offset + _HEADER.size
+    if _is_zero(buffer, content_at, len(buffer)) and _begins_like_a_frame(buffer[offset:content_at]):
+        return Torn("only a part of the last frame's header was written")  # a whole frame has its trailer behind it
+    header_end = base + content_at
     sector_end = min(header_end + -header_end % SECTOR_BYTES - base, len(buffer))
     if not _has_zero_part(buffer, offset, sector_end, base):
         return Corrupt("the header of the frame is damaged")
@@ -250,7 +255,8 @@ def _judge_without_header(buffer: bytes, offset: int, base: int) -> Verdict:
 
 
 def _begins_like_a_frame(data: bytes) -> bool:
-    return data[: len(_MAGIC)] == _MAGIC[: len(data)]
+    """Tell whether this may be the beginning of a frame, of any length, with zeros behind it."""
+    return _MAGIC.startswith(data[: len(_MAGIC)].rstrip(b"\0"))
 
 
 def _header_follows(buffer: bytes, offset: int) -> bool:

@@ -9,6 +9,7 @@ to stop.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ from ftwallet.journal.segments import Point, create_segment, read_segment, segme
 from ftwallet.journal.trimming import remove_mark, write_mark
 
 SEGMENT_BYTES = 64 << 20
+PREPARED_BYTES = 1 << 20
+"""Most zeros that are written ahead of the log's end at once, so that few have to be read when it is opened."""
+_PREPARED_FRAMES = 128
+_SMALL_FRAME_BYTES = 1 << 16
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ITERATION_BYTES = 1 << 20
 _TRIMMED_AT_ONCE = 4  # segments: reads wait for as many removals at most
 
@@ -41,6 +47,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._log = log  # replaced whole, so that a reader in another thread sees segments and end that fit
         self._fd: int | None = None
+        self._prepared = 0  # the size of the newest file, all zeros behind the end of the log
         self._fault: str | None = None
         self._stays = threading.Lock()  # held while reading, so that a cut takes no bytes from under a reader
         self._changing = threading.Lock()  # held for a moment: writes change one end of the log, a trimming the other
@@ -69,7 +76,7 @@ class Journal:
         log, torn = recovery.recover(directory, cluster_id, create)
         journal = cls(directory, cluster_id, segment_bytes, log)
         journal.torn = torn
-        journal._fd = os.open(log.segments[-1].path, os.O_RDWR)
+        journal._open_newest()
         return journal
 
     def close(self) -> None:
@@ -248,9 +255,7 @@ class Journal:
             kept, place = reader.place_after(log, lsn)
             blocks = list(reader.blocks(log, lsn + 1))
             with self._poisoned_until_done():
-                tails = [quarantine.Tail(log.segments[kept].path, place.offset)]
-                tails += [quarantine.Tail(later.path, 0) for later in log.segments[kept + 1 :]]
-                quarantine.keep(recovery.quarantine_of(self.directory), lsn, why, tails)
+                quarantine.keep(recovery.quarantine_of(self.directory), lsn, why, _tails(log, kept, place.offset))
                 self._remove_after(kept, place.offset)
         return blocks
 
@@ -273,7 +278,7 @@ class Journal:
             recovery.remove_older(only.path)
             remove_mark(self.directory)
             self._log = Log((only,), only.start)
-            self._fd = os.open(only.path, os.O_RDWR)
+            self._open_newest()
 
     def _remove_after(self, kept: int, length: int) -> None:
         """Newest first, each durable before the next: a crash leaves a shorter log, never one with a hole."""
@@ -286,7 +291,7 @@ class Journal:
         newest = read_segment(segments[kept].path, self._cluster_id)
         end, _ = recovery.survey(newest)
         self._log = Log((*segments[:kept], newest), end)
-        self._fd = os.open(newest.path, os.O_RDWR)
+        self._open_newest()
 
     def _start_segment(self) -> None:
         segments, end = self._log
@@ -294,16 +299,44 @@ class Journal:
         self.close()
         with self._changing:
             self._log = Log((*self._log.segments, newest), newest.start)
-        self._fd = os.open(newest.path, os.O_RDWR)
+        self._open_newest()
+
+    def _open_newest(self) -> None:
+        """Open the newest file for writing; its content up to the end of the log and its zeros were surveyed."""
+        self._fd = os.open(self._log.segments[-1].path, os.O_RDWR)
+        self._prepared = os.fstat(self._fd).st_size
 
     def _write(self, raw: bytes, head: Head) -> None:
         segments, (offset, _) = self._log
-        platform.write_all(self._writable(), raw, offset)
+        if offset + len(raw) <= self._prepared:
+            platform.write_all(self._writable(), raw, offset)
+        else:
+            self._write_and_prepare(raw, offset)
         platform.fdatasync(self._writable())
         end = Point(offset + len(raw), head)
         segments[-1].note(end)
         with self._changing:
             self._log = Log(self._log.segments, end)
+
+    def _write_and_prepare(self, raw: bytes, offset: int) -> None:
+        """Write a frame that the file must grow for, with zeros behind it for those to come.
+
+        A sync is far cheaper where neither the size nor the blocks of the file change. The zeros are real: of blocks
+        that are only reserved the first write would change their state, and so cost the same. They need no sync of
+        their own and no order: whatever of them a crash loses was zero or not there before.
+        """
+        end = offset + len(raw)
+        ahead = min(_PREPARED_FRAMES * len(raw), PREPARED_BYTES, max(0, self._segment_bytes - end))
+        if len(raw) > _SMALL_FRAME_BYTES:  # the sync is the smaller part of its cost, and the zeros would double it
+            ahead = 0
+        try:
+            platform.write_all(self._writable(), raw + bytes(ahead), offset)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or not ahead:
+                raise
+            ahead = 0  # nothing was synced yet, so the frame may be written again; there may be room for it alone
+            platform.write_all(self._writable(), raw, offset)
+        self._prepared = end + ahead
 
     def _writable(self) -> int:
         if self._fd is None:
@@ -324,3 +357,11 @@ class Journal:
             self._fault = str(error)
             raise
         self._fault = None
+
+
+def _tails(log: Log, kept: int, offset: int) -> list[quarantine.Tail]:
+    """All of a log from `offset` of its segment `kept` on, without the zeros behind its end."""
+    paths = [segment.path for segment in log.segments[kept:]]
+    ends = [*(path.stat().st_size for path in paths[:-1]), log.end.offset]
+    begins = [offset, *(0 for _ in paths[1:])]
+    return [quarantine.Tail(*one) for one in zip(paths, begins, ends, strict=True)]

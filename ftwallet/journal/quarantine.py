@@ -18,10 +18,11 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Tail(NamedTuple):
-    """A file from `offset` (bytes) to its end."""
+    """A file from byte `offset` to before byte `until`; what is behind, where there is anything, is zero."""
 
     path: Path
     offset: int
+    until: int
 
 
 def keep(quarantine: Path, last_lsn: int, why: str, tails: Sequence[Tail]) -> Path:
@@ -63,5 +64,5 @@ def _copy(tail: Tail, directory: Path) -> dict[str, object]:
 def _chunks(tail: Tail) -> Iterator[bytes]:
     with tail.path.open("rb") as source:
         source.seek(tail.offset)
-        while chunk := source.read(_CHUNK_BYTES):
+        while chunk := source.read(min(_CHUNK_BYTES, tail.until - source.tell())):
             yield chunk

@@ -8,6 +8,7 @@ them, and checked frame by frame when they are read.
 from __future__ import annotations
 
 import os
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,9 @@ from ftwallet.journal.segments import (
 from ftwallet.journal.trimming import read_mark, remove_mark
 
 _LOOKS = 10  # at a log that another process trims meanwhile
+
+_PAUSES_S = (0.01, 0.1)
+"""Pauses before a log that is maybe being written is read again; a frame's bytes are in the file in far less."""
 
 
 class Log(NamedTuple):
@@ -106,7 +110,7 @@ def look(directory: Path, cluster_id: str) -> Log:
             segments = find_segments(directory, cluster_id)
             if not segments:
                 raise _no_journal(directory)
-            return Log(segments, survey(segments[-1])[0])
+            return Log(segments, _end_while_written(segments[-1]))
         except DiskFault as fault:
             if read_mark(directory) == mark:
                 raise
@@ -159,6 +163,20 @@ def survey(segment: Segment) -> tuple[Point, Verdict]:
     return scan.point, scan.verdict
 
 
+def _end_while_written(segment: Segment) -> Point:
+    """Read all frames of a segment that another process may be writing; return its end.
+
+    While a frame is written over zeros a reader may see any part of it, which can look like damage: only what looks
+    like that again and again is. Raises Corruption, DiskFault.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            return survey(segment)[0]
+        except Corruption:
+            time.sleep(pause_s)
+    return survey(segment)[0]
+
+
 def _make_durable(path: Path) -> None:
     """Sync what a killed process wrote and never synced, before anybody is told that it is durable.
 
@@ -177,10 +195,10 @@ def _make_durable(path: Path) -> None:
 def _cut_torn(segment: Segment, end: Point, why: str) -> TornTail:
     path, offset = segment.path, end.offset
     with disk_errors(path, "cut"):
-        size = path.stat().st_size - offset
-        kept = quarantine.keep(quarantine_of(path.parent), end.head.lsn, why, [quarantine.Tail(path, offset)])
+        until = path.stat().st_size
+        kept = quarantine.keep(quarantine_of(path.parent), end.head.lsn, why, [quarantine.Tail(path, offset, until)])
         truncate_file(path, offset)
-    return TornTail(path, offset, size, why, kept)
+    return TornTail(path, offset, until - offset, why, kept)
 
 
 def truncate_file(path: Path, length: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ftwallet.journal import Block, Journal, encode_block
@@ -40,11 +41,14 @@ def close_logs() -> None:
         _opened.pop().close()
 
 
-def make_log(directory: Path, *sizes: int, segment_bytes: int = 1 << 20) -> list[Block]:
-    """Make a journal with blocks of these sizes and close it."""
+def make_log(directory: Path, *sizes: int, segment_bytes: int = 1 << 20, prepared: bool = False) -> list[Block]:
+    """Make a journal with blocks of these sizes and close it; unless `prepared`, without zeros behind its end."""
     journal = open_log(directory, segment_bytes)
     blocks = grow(journal, *sizes)
     journal.close()
+    if not prepared:
+        path = segment_files(directory)[-1]
+        os.truncate(path, path.read_bytes().rindex(blocks[-1].raw) + len(blocks[-1].raw))
     return blocks
 
 

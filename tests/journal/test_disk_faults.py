@@ -11,7 +11,7 @@ import pytest
 from ftwallet import platform
 from ftwallet.errors import DiskFault
 from ftwallet.journal import Journal
-from tests.journal.logs import grow, make_log, next_block, open_log, segment_files
+from tests.journal.logs import grow, make_log, next_block, open_log, quarantined, segment_files
 
 EIO = OSError(errno.EIO, os.strerror(errno.EIO))
 ENOSPC = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -156,6 +156,7 @@ def test_D3_a_torn_tail_that_cannot_be_kept_is_not_cut(tmp_path: Path, monkeypat
 def test_D1_a_write_that_stops_half_way_leaves_a_torn_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = open_log(tmp_path)
     blocks = grow(journal, 30)
+    whole = next_block(journal)
     pwrite = os.pwrite
 
     def until_full(fd: int, data: bytes, offset: int) -> int:
@@ -166,10 +167,11 @@ def test_D1_a_write_that_stops_half_way_leaves_a_torn_tail(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", until_full)
         with pytest.raises(DiskFault, match="No space left"):
-            grow(journal, 30)
+            journal.append(whole)
     again = open_log(tmp_path)
     assert again.torn is not None
-    assert again.torn.size == 77
+    (kept,) = quarantined(tmp_path)
+    assert (len(kept), kept.rstrip(b"\0")) == (again.torn.size, whole.raw[:77].rstrip(b"\0"))
     assert list(again.blocks()) == blocks
 
 

@@ -254,8 +254,9 @@ def test_verify_reads_a_log_that_is_being_written_and_changes_nothing(tmp_path: 
     blocks = grow(writer, *[300] * 5)
     coming = next_block(writer, 300)
     path = segment_files(tmp_path)[-1]
-    with path.open("ab") as file:
-        file.write(coming.raw[:200])
+    content = path.read_bytes()
+    end = content.index(blocks[-1].raw) + len(blocks[-1].raw)
+    path.write_bytes((content[:end] + coming.raw[:200]).ljust(len(content), b"\0"))
     before = files_of(tmp_path)
     reader = Journal.open(tmp_path / "journal", CLUSTER, read_only=True)
     assert list(reader.blocks()) == blocks
