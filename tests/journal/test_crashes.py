@@ -101,6 +101,37 @@ def test_C8_D5_appending_and_changing_segments(tmp_path: Path) -> None:
     assert done.count("rename") >= 3
 
 
+def append_and_cut(node: Path, story: Story) -> None:
+    """Most frames come to where zeros were prepared, and one in two places where others were cut."""
+    journal = open_log(node, 4096)
+    for size in (10, 200, 700, 30, 100):
+        story.blocks.append(next_block(journal, size))
+        journal.append(story.blocks[-1])
+        story.durable = journal.durable_lsn
+    story.durable = 2
+    journal.cut(2, "not common")
+    del story.blocks[2:]
+    for size in (20, 900):
+        story.blocks.append(next_block(journal, size, epoch=2))
+        journal.append(story.blocks[-1])
+        story.durable = journal.durable_lsn
+
+
+def holds_all_that_was_not_cut(node: Path, story: Story) -> None:
+    journal = open_log(node, 4096)
+    read = list(journal.blocks())
+    assert read[:2] == story.blocks[: min(len(read), 2)]
+    assert journal.durable_lsn >= story.durable
+    if len(story.blocks) > 2 and story.blocks[2].epoch == 2 and len(read) > 2:
+        assert read == story.blocks[: len(read)]
+    journal.close()
+    goes_on(node, 4096)
+
+
+def test_C8_D6_appending_where_zeros_were_prepared_and_others_were_cut(tmp_path: Path) -> None:
+    crash_everywhere(tmp_path, lambda _: None, append_and_cut, holds_all_that_was_not_cut)
+
+
 WHOLE = (300, 300, 300, 300, 300, 300, 300)
 
 

@@ -175,6 +175,41 @@ def test_D1_a_write_that_stops_half_way_leaves_a_torn_tail(tmp_path: Path, monke
     assert list(again.blocks()) == blocks
 
 
+@pytest.mark.parametrize("room", [0, 100, 600])
+def test_D1_where_there_is_no_room_for_zeros_the_log_grows_frame_by_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """`room`: bytes of a frame and its zeros that are written before the disk says that it is full."""
+    journal = open_log(tmp_path)
+    write_all = platform.write_all
+
+    def write(fd: int, data: bytes, offset: int) -> None:
+        if len(data) > 1000:
+            write_all(fd, data[:room], offset)
+            raise ENOSPC
+        write_all(fd, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "write_all", write)
+        blocks = grow(journal, 30, 300, 30)
+    assert journal.fault is None
+    blocks += grow(journal, 30, 30)
+    journal.close()
+    again = open_log(tmp_path)
+    assert (again.torn, list(again.blocks())) == (None, blocks)
+
+
+def test_D2_a_disk_that_fails_while_zeros_are_written_poisons_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_log(tmp_path)
+    tried = refuse(monkeypatch, "write_all", EIO)
+    with pytest.raises(DiskFault):
+        grow(journal, 30)
+    assert len(tried) == 1
+    assert journal.fault is not None
+
+
 def test_anything_that_interrupts_a_write_poisons_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal: Journal = open_log(tmp_path)
 

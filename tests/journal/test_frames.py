@@ -85,6 +85,26 @@ def test_D3_a_frame_cut_at_any_byte_is_torn(start: int, size: int) -> None:
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("size", [0, 5, 600, 1500])
+@pytest.mark.parametrize("zeros_after", [0, 3, 2000])
+def test_D3_D6_a_frame_that_is_zero_from_any_byte_on_is_torn(start: int, size: int, zeros_after: int) -> None:
+    """Killed while the kernel took its bytes, where zeros were prepared."""
+    raw = block_of(size).raw
+    for end in range(1, len(raw)):
+        stopped = raw[:end] + bytes(len(raw) - end + zeros_after)
+        assert isinstance(decode_frame(stopped, 0, start), Torn), end
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("size", [0, 5, 600, 1500])
+def test_D4_D6_a_frame_that_is_zero_from_any_byte_on_is_corrupt_where_another_follows(start: int, size: int) -> None:
+    raw, following = block_of(size).raw, block_of(40, 3).raw
+    for end in range(1, len(raw)):
+        stopped = raw[:end] + bytes(len(raw) - end) + following
+        assert isinstance(decode_frame(stopped, 0, start), Corrupt), end
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("size", [0, 5, 600, 1500])
 @pytest.mark.parametrize("after", [b"", bytes(700), block_of(9, 3).raw])
 def test_D4_a_frame_with_any_bit_flipped_is_corrupt(start: int, size: int, after: bytes) -> None:
     raw = block_of(size).raw

@@ -202,6 +202,32 @@ def test_a_segment_is_closed_when_it_is_full_and_the_log_goes_on(tmp_path: Path)
     assert list(journal.blocks()) == blocks
 
 
+def test_D6_frames_come_where_zeros_were_prepared_and_the_file_does_not_grow(tmp_path: Path) -> None:
+    journal = open_log(tmp_path, 10_000)
+    grow(journal, 30)
+    path = segment_files(tmp_path)[0]
+    assert path.stat().st_size == 10_000
+    blocks = grow(journal, *[300] * 20)
+    journal.close()
+    assert (path.stat().st_size, len(segment_files(tmp_path))) == (10_000, 1)
+    journal = open_log(tmp_path, 10_000)
+    blocks += grow(journal, 300)
+    assert path.stat().st_size == 10_000
+    assert journal.cut(blocks[0].last_lsn, "a test") == blocks[1:]
+    assert path.stat().st_size == len(path.read_bytes().rstrip(b"\0"))
+    blocks[1:] = grow(journal, 20, epoch=2)
+    assert path.read_bytes().rstrip(b"\0").endswith(bytes_of(blocks))
+
+
+def test_D6_ahead_of_the_end_is_little_and_of_a_large_frame_nothing(tmp_path: Path) -> None:
+    journal = open_log(tmp_path, 64 << 20)
+    path = segment_files(tmp_path)[0]
+    for size, most in ((30, 128 * 200), (30_000, 1 << 20), (1_500_000, 0)):
+        grow(journal, size)
+        content = path.read_bytes()
+        assert 0 <= len(content) - len(content.rstrip(b"\0")) <= most
+
+
 def test_cut_at_every_boundary_across_segments(tmp_path: Path) -> None:
     for number in range(12):
         directory = tmp_path / str(number)

@@ -216,6 +216,37 @@ def test_D6_preallocated_zeros_are_the_end_and_are_written_over(tmp_path: Path, 
     assert list(open_log(tmp_path).blocks()) == blocks + more
 
 
+def test_D3_D6_what_a_torn_frame_left_in_prepared_space_is_gone_before_the_next(tmp_path: Path) -> None:
+    """Its end was written, its beginning not: a shorter frame in its place must not have that behind it."""
+    blocks = make_log(tmp_path, 30, 2000, prepared=True)
+    path = segment_files(tmp_path)[0]
+    content = path.read_bytes()
+    start = content.index(blocks[1].raw)
+    path.write_bytes(content[:start] + bytes(600) + content[start + 600 :])
+    journal = open_log(tmp_path)
+    assert journal.torn is not None
+    more = grow(journal, 30)
+    journal.close()
+    assert path.read_bytes().rstrip(b"\0").endswith(blocks[0].raw + more[0].raw)
+    assert list(open_log(tmp_path).blocks()) == [blocks[0], *more]
+
+
+@pytest.mark.parametrize("zeros_after", [0, 7, 5000])
+def test_D3_D6_a_prepared_tail_torn_at_every_byte_is_cut_and_kept(tmp_path: Path, zeros_after: int) -> None:
+    blocks = make_log(tmp_path / "whole", 30, 200)
+    _, start, end = last_frame(tmp_path / "whole", blocks)
+    for written in range(start + 1, end):
+        torn = copy(tmp_path / "whole", tmp_path / "torn")
+        path = segment_files(torn)[-1]
+        content = path.read_bytes()
+        path.write_bytes(content[:written] + bytes(end - written + zeros_after))
+        journal = open_log(torn)
+        assert (list(journal.blocks()), journal.torn is None) == (blocks[:-1], False)
+        assert [kept.rstrip(b"\0") for kept in quarantined(torn)] == [content[start:written].rstrip(b"\0")]
+        assert path.stat().st_size == start
+        journal.close()
+
+
 def test_D6_only_zeros_behind_the_header_are_an_empty_log(tmp_path: Path) -> None:
     open_log(tmp_path).close()
     with segment_files(tmp_path)[0].open("ab") as file:
@@ -264,6 +295,23 @@ def test_verify_reads_a_log_that_is_being_written_and_changes_nothing(tmp_path: 
     assert files_of(tmp_path) == before
     writer.append(coming)
     assert list(reader.blocks()) == blocks
+    assert list(Journal.open(tmp_path / "journal", CLUSTER, read_only=True).blocks()) == [*blocks, coming]
+
+
+def test_verify_looks_again_at_a_frame_that_is_being_written_over_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a write under way any part may be seen, here its end before its beginning."""
+    writer = open_log(tmp_path)
+    blocks = grow(writer, 30)
+    coming = next_block(writer, 30)
+    path = segment_files(tmp_path)[0]
+    before = path.read_bytes()
+    end = len(before.rstrip(b"\0"))
+    path.write_bytes(before[:end] + bytes(20) + coming.raw[20:] + before[end + len(coming.raw) :])
+    with pytest.raises(Corruption):
+        Journal.open(tmp_path / "journal", CLUSTER, read_only=True)
+    monkeypatch.setattr("time.sleep", lambda _: writer.append(coming) if writer.durable_lsn == 1 else None)
     assert list(Journal.open(tmp_path / "journal", CLUSTER, read_only=True).blocks()) == [*blocks, coming]
 
 

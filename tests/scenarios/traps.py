@@ -23,7 +23,7 @@ class Trap:
     def __init__(self, world: World, node: SimNode, where: tuple[str, ...]) -> None:
         self.when, self.operation, _, self.part = where
         self.strike: Callable[[], None] = lambda: None
-        self.least = 0  # bytes that a write must have
+        self.least = 0  # bytes that a write must have, without the zeros behind them
         self._node = node
         self._world = world
         self._real: Callable[..., Any] = getattr(node.disk, self.operation)
@@ -50,7 +50,7 @@ class Trap:
         target = args[0] if len(args) == 1 or isinstance(args[0], int) else args[1]
         path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
         below = path.removeprefix(self._node.disk.prefix)
-        large = self.operation != "write_all" or len(args[1]) >= self.least
+        large = self.operation != "write_all" or len(args[1].rstrip(b"\0")) >= self.least
         return PROCESS.get().name == self._node.name and self.part in below and large
 
     def _spring(self) -> None:

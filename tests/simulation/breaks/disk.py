@@ -37,6 +37,17 @@ def torn_taken_for_corrupt() -> Patch:
     return mock.patch.object(segments, "judge", judge)
 
 
+def zeros_taken_for_damage() -> Patch:
+    """The space that was prepared for frames to come."""
+
+    def judge(buffer: bytes, offset: int, base: int) -> Any:
+        verdict = frames.judge(buffer, offset, base)
+        zeros = isinstance(verdict, frames.End) and len(buffer) > offset
+        return frames.Corrupt("zeros are no frame") if zeros else verdict
+
+    return mock.patch.object(segments, "judge", judge)
+
+
 def torn_taken_as_whole() -> Patch:
     """Neither checksum nor hash chain is looked at: what a frame's header promises is believed."""
 
@@ -127,6 +138,13 @@ DISK = (
         "torn-is-corrupt",
         "a torn frame is taken for damage",
         torn_taken_for_corrupt,
+        moment=disk.power_fails_in_a_block,
+    ),
+    Break("zeros-are-damage", "prepared space is taken for damage", zeros_taken_for_damage),
+    Break(
+        "torn-stays",
+        "of a torn frame all is left in the file, and written over",
+        without("truncate", (recovery, "_cut_torn")),
         moment=disk.power_fails_in_a_block,
     ),
     Break("torn-is-whole", "a torn frame is taken as whole", torn_taken_as_whole, moment=disk.power_fails_in_a_block),
