@@ -99,6 +99,21 @@ def power_fails_in_a_block(world: Scene) -> None:
 
 
 @moment()
+def shorter_block_comes_where_a_torn_one_was(world: Scene) -> None:
+    """The end of the torn block is behind it, in the prepared space: a healthy node would take its log for damaged."""
+    _begin(world)
+    old = world.world.register.primary
+    _dies(world, old, "after write_all of .journal", Loss.MIDDLE, least=3 * SECTOR)
+    _big_block(world, "t", gives_up=True)
+    _is_down(world, old)
+    world.deposit("ann", 1)
+    _returns(world, old)
+    world.until_paired()
+    world.kill(old)
+    world.heal()
+
+
+@moment()
 def power_fails_in_the_block_after_a_cut(world: Scene) -> None:
     """What was cut is on the disk again, and the middle of the next block is not: two blocks in one place."""
     _begin(world)

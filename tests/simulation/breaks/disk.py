@@ -145,7 +145,7 @@ DISK = (
         "torn-stays",
         "of a torn frame all is left in the file, and written over",
         without("truncate", (recovery, "_cut_torn")),
-        moment=disk.power_fails_in_a_block,
+        moment=disk.shorter_block_comes_where_a_torn_one_was,
     ),
     Break("torn-is-whole", "a torn frame is taken as whole", torn_taken_as_whole, moment=disk.power_fails_in_a_block),
     Break("sync-again", "a failed sync is tried again", retry_after_a_failed_sync, moment=disk.a_sync_fails),
