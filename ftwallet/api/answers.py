@@ -28,7 +28,7 @@ def movement_body(transaction: Transaction, exponent: int) -> bytes:
     """Body of a movement that was done."""
     said = sentence(transaction, exponent)
     if transaction.kind is Kind.TRANSFER:
-        return transfer_body(said, transaction.extra, transaction.balances, transaction.transaction_id, exponent)
+        return transfer_body(said, transaction.extra, transaction.figures, transaction.transaction_id, exponent)
     return done_body(said, transaction.new_balance, transaction.transaction_id, exponent)
 
 
@@ -65,7 +65,7 @@ def transaction_body(transaction: Transaction, exponent: int) -> bytes:
         amount = None
         legs = b',"legs":%b,"balances":%b' % (
             _legs(transaction.extra, exponent),
-            _balances(transaction.extra, transaction.balances, exponent),
+            _balances(transaction.extra, transaction.figures, exponent),
         )
     return (
         b'{"transaction_id":%b,"status":%b,"success":%b,"message":%b,"type":%b,"account_id":%b,"amount":%b,'

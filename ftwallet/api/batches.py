@@ -15,6 +15,7 @@ from ftwallet.api.answers import done_body, movement_body
 from ftwallet.api.batch_body import BatchBody, OperationError, decode_batch
 from ftwallet.api.decode import Malformed
 from ftwallet.api.reply import JSON, Header, Reply, framed, standing
+from ftwallet.ledger.operations import Body
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, message
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable, Wallet
 
@@ -103,7 +104,7 @@ class _Batch:
         place = next(blamed, 0)
         kind, _, amount, transaction_id = self._body.movements[place]
         outcome = outcomes[place]
-        sentence = message(kind, outcome.code, amount, self._exponent, outcome.limit)
+        sentence = message(Body(kind, "", amount), outcome, self._exponent)
         return problems.batch_refused(self._body.indices[place], transaction_id, sentence, where)
 
     async def _told(self) -> AsyncIterator[bytes]:
@@ -133,7 +134,7 @@ class _Batch:
                 body = movement_body(result.transaction, self._exponent)
                 return _Told(index, (200, [], body), lsn, replayed=True)
             return _Told(index, problems.refused(result, self._exponent), lsn, replayed=True)
-        sentence = message(kind, result.code, amount, self._exponent, result.limit)
+        sentence = message(Body(kind, "", amount), result, self._exponent)
         if result.code is _OK:
             body = done_body(sentence, result.new_balance, transaction_id, self._exponent)
             return _Told(index, (200, [], body), lsn, replayed=False)

@@ -273,7 +273,7 @@ def _transferred(
 ) -> Answer:
     body = moving(legs)
     answer = _answer(body.kind, body.amount, code)
-    transaction = answer.transaction._replace(account_id="", extra=body.extra, balances=balances, leg=at)
+    transaction = answer.transaction._replace(account_id="", extra=body.extra, figures=balances, leg=at)
     return answer._replace(transaction=transaction)
 
 

@@ -34,6 +34,9 @@ class ProblemType(Enum):
     BATCH_REFUSED = ("batch-refused", 400, "Batch was refused")
     BATCH_MISMATCH = ("batch-mismatch", 409, "Batch is not the one that was asked before")
     ACCOUNT_NOT_FOUND = ("account-not-found", 404, "Account not found")
+    HOLD_NOT_FOUND = ("hold-not-found", 404, "Hold not found")
+    HOLD_ENDED = ("hold-ended", 409, "The hold has ended")
+    OVER_HOLD = ("over-hold", 400, "Capture is over the hold")
     TRANSACTION_NOT_FOUND = ("transaction-not-found", 404, "Transaction not found")
     TRANSACTION_ID_REUSED = ("transaction-id-reused", 422, "Transaction id was used with different parameters")
     BODY_TOO_LONG = ("body-too-long", 413, "Body is too long")
@@ -59,6 +62,11 @@ PROBLEM_OF_OUTCOME: Final = {
     OutcomeCode.CURRENCY_FIXED: ProblemType.REFUSED,
     OutcomeCode.REFUSED_BEFORE_IMPORT: ProblemType.REFUSED,
     OutcomeCode.GROUP_REFUSED: ProblemType.BATCH_REFUSED,
+    OutcomeCode.HOLD_NOT_FOUND: ProblemType.HOLD_NOT_FOUND,
+    OutcomeCode.HOLD_CAPTURED: ProblemType.HOLD_ENDED,
+    OutcomeCode.HOLD_RELEASED: ProblemType.HOLD_ENDED,
+    OutcomeCode.HOLD_EXPIRED: ProblemType.HOLD_ENDED,
+    OutcomeCode.OVER_HOLD: ProblemType.OVER_HOLD,
 }
 """Every outcome but OK; what was rolled back was never answered, so it is no refusal but asks for another try."""
 

@@ -1,4 +1,4 @@
-"""A checkpoint of the ledger as a sequence of small encoded chunks: a head, accounts, transactions, an end.
+"""A checkpoint of the ledger as a sequence of small encoded chunks: a head, accounts, transactions, records, an end.
 
 Slices are small so that whoever encodes or loads them may pause in between. The end counts what has come, so
 that a checkpoint that lacks something is noticed. The form is permanent; `format` names it.
@@ -12,7 +12,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+_READ_FORMATS: Final = (2, FORMAT)
+"""Format 2 has no records; nothing else has changed since."""
+
 _SLICE: Final = 1000
 
 Item = TypeVar("Item")
@@ -42,14 +45,22 @@ class TransactionsChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unk
     packed: list[bytes]
 
 
+class RecordsChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=4):
+    """Records by their keys."""
+
+    keys: list[str]
+    packed: list[bytes]
+
+
 class EndChunk(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=3):
-    """How many accounts and transactions there were."""
+    """How many accounts, transactions and records there were."""
 
     accounts: int
     transactions: int
+    records: int = 0
 
 
-Chunk = HeadChunk | AccountsChunk | TransactionsChunk | EndChunk
+Chunk = HeadChunk | AccountsChunk | TransactionsChunk | RecordsChunk | EndChunk
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
@@ -60,17 +71,20 @@ def encode_chunk(chunk: Chunk) -> bytes:
 def decode_chunk(encoded: bytes) -> Chunk:
     """Read one chunk; raises ValueError on what `encode_chunk` does not write, a newer format too."""
     chunk = _decoder.decode(encoded)
-    if isinstance(chunk, HeadChunk) and chunk.format != FORMAT:
-        raise ValueError(f"a checkpoint of format {chunk.format}; this program reads format {FORMAT}")
+    if isinstance(chunk, HeadChunk) and chunk.format not in _READ_FORMATS:
+        raise ValueError(f"a checkpoint of format {chunk.format}; this program reads formats 2 and {FORMAT}")
     return chunk
 
 
 def chunks(
-    head: HeadChunk, accounts: Iterable[tuple[str, int]], transactions: Iterable[tuple[str, bytes]]
+    head: HeadChunk,
+    accounts: Iterable[tuple[str, int]],
+    transactions: Iterable[tuple[str, bytes]],
+    records: Iterable[tuple[str, bytes]],
 ) -> Iterator[bytes]:
     """Encode a whole checkpoint, a slice at a time as it is drawn."""
     yield encode_chunk(head)
-    counts = [0, 0]
+    counts = [0, 0, 0]
     for slice_ in _slices(accounts):
         counts[0] += len(slice_)
         names, balances = zip(*slice_, strict=True)
@@ -79,6 +93,10 @@ def chunks(
         counts[1] += len(part)
         ids, packed = zip(*part, strict=True)
         yield encode_chunk(TransactionsChunk(list(ids), list(packed)))
+    for part in _slices(records):
+        counts[2] += len(part)
+        keys, packed = zip(*part, strict=True)
+        yield encode_chunk(RecordsChunk(list(keys), list(packed)))
     yield encode_chunk(EndChunk(*counts))
 
 

@@ -20,7 +20,7 @@ from ftwallet.ledger.outcomes import OutcomeCode
 class ImportedOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """What an imported transaction carries; `kind` is 0 where its file does not hold the body."""
 
-    kind: Annotated[int, Meta(ge=0, le=8)]
+    kind: Annotated[int, Meta(ge=0, le=11)]
     code: OutcomeCode
     digits: str | None
     extra: bytes = b""
@@ -33,8 +33,8 @@ class ImportedOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False, fo
         return None if self.digits is None else int(self.digits)
 
     @property
-    def balances(self) -> tuple[int, ...]:
-        """Those of a transfer."""
+    def figures(self) -> tuple[int, ...]:
+        """Further figures of the outcome."""
         return tuple(map(int, self.more_digits))
 
 
@@ -49,16 +49,16 @@ def imported_transaction(
     time_us: int,
     body: Body | None = None,
     new_balance: int | None = None,
-    balances: Sequence[int] = (),
+    figures: Sequence[int] = (),
     leg: int | None = None,
 ) -> Operation:
     """Make an id known with its outcome; without a body the id will match any body.
 
-    `balances` and `leg` are those of a transfer.
+    `figures` and `leg` are as in an Outcome.
     """
     kind, account_id, amount, rest = body or (0, "", 0, b"")
     digits = None if new_balance is None else str(new_balance)
-    outcome = ImportedOutcome(int(kind), code, digits, rest, [str(one) for one in balances], leg)
+    outcome = ImportedOutcome(int(kind), code, digits, rest, [str(one) for one in figures], leg)
     extra = msgspec.msgpack.encode(outcome)
     return operation(Kind.IMPORTED_TRANSACTION, transaction_id, account_id, amount, time_us, extra)
 

@@ -14,12 +14,14 @@ from itertools import islice
 from typing import Final
 
 from ftwallet.errors import BrokenInvariant
+from ftwallet.ledger.holding import Book, book_over, capture_hold, expire_hold, place_hold, release_hold
+from ftwallet.ledger.holds import capture_terms, release_terms
 from ftwallet.ledger.imports import imported_outcome
 from ftwallet.ledger.legs import decode_legs
 from ftwallet.ledger.moving import move
 from ftwallet.ledger.operations import MOVEMENTS, Body, Kind, Operation, rolled_back_body
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
-from ftwallet.ledger.overlay import Kept, Overlay
+from ftwallet.ledger.overlay import Kept
 from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, remember, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
 from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread
@@ -141,7 +143,7 @@ class Ledger:
         if operation.kind not in MOVEMENTS or (recorded is not None and not is_rolled_back(recorded)):
             return self._uncommon(lsn, epoch, operation)
         try:
-            outcome = self._move(self._state.accounts, operation)
+            outcome = self._move(self._book, operation)
         except ValueError as error:
             raise _bad_record(lsn, error) from error
         record = remember(operation.body, outcome, lsn, epoch, operation.time_us)
@@ -181,25 +183,39 @@ class Ledger:
 
     def _decide(self, movements: Sequence[Operation]) -> tuple[bool, list[Outcome]]:
         """Whether all of them can be done, one after the other; only then have they moved money."""
-        moved = Overlay(self._state.accounts)
+        book, accounts, records = book_over(self._book)
         decided: list[Outcome] = []
         for place, one in enumerate(movements):
-            outcome = self._move(moved, one)
+            outcome = self._move(book, one)
             if outcome.code != _OK:
                 refused = [_GROUP_REFUSED] * len(movements)
                 refused[place] = outcome
                 return False, refused
             decided.append(outcome)
-        moved.keep()
+        accounts.keep()
+        records.keep()
         return True, decided
 
-    def _move(self, accounts: Kept[int], one: Operation) -> Outcome:
+    @property
+    def _book(self) -> Book:
+        return Book(self._state.accounts, self._state.records)
+
+    def _move(self, book: Book, one: Operation) -> Outcome:
         """Any one movement; raises ValueError on a bad record."""
-        if one.kind == _DEPOSIT:
-            return self._deposit(accounts, one.account_id, one.amount)
-        if one.kind == _WITHDRAW:
-            return self._withdraw(accounts, one.account_id, one.amount)
-        return move(accounts, self._standing.rules, decode_legs(one.extra))
+        rules = self._standing.rules
+        match one.kind:
+            case Kind.DEPOSIT:
+                return self._deposit(book.accounts, one.account_id, one.amount)
+            case Kind.WITHDRAW:
+                return self._withdraw(book.accounts, one.account_id, one.amount)
+            case Kind.TRANSFER:
+                return move(book.accounts, rules, decode_legs(one.extra))
+            case Kind.HOLD:
+                return place_hold(book, one)
+            case Kind.CAPTURE:
+                return capture_hold(book, rules, capture_terms(one.extra), one.amount, one.time_us)
+            case _:
+                return release_hold(book, release_terms(one.extra).hold_id, one.time_us)
 
     def _is_settled(self, transaction_id: str) -> bool:
         recorded = self._state.transactions.get(transaction_id)
@@ -250,9 +266,12 @@ class Ledger:
         if kind is Kind.IMPORTED_TRANSACTION:
             imported = imported_outcome(operation)
             body = Body(Kind(imported.kind), account_id, amount, imported.extra) if imported.kind else None
-            return body, Outcome(imported.code, imported.new_balance, balances=imported.balances, leg=imported.leg)
+            return body, Outcome(imported.code, imported.new_balance, figures=imported.figures, leg=imported.leg)
         if kind is Kind.IMPORTED_BALANCE:
             return Body(kind, account_id, amount), self._open_account(operation)
+        if kind is Kind.EXPIRE:
+            hold_id = release_terms(operation.extra).hold_id
+            return operation.body, expire_hold(self._book, hold_id, operation.time_us)
         if kind is Kind.CHANGED_RULES:
             return Body(kind, account_id, amount), self._change_rules(decode_rules(operation.extra))
         raise ValueError(f"a {kind.name} among the uncommon")
@@ -303,8 +322,11 @@ class Ledger:
             raise BrokenInvariant(f"all balances add up to {total} minor units, not to zero")
 
     def export_accounts(self) -> Iterator[tuple[str, int]]:
-        """Every account but `@world` with its balance in minor units, as they are at this call."""
-        return (pair for pair in self._state.export_accounts() if pair[0] != WORLD)
+        """Every account but the ledger's own with its balance in minor units, as they are at this call.
+
+        The balance is what is available; see `held`.
+        """
+        return (pair for pair in self._state.export_accounts() if not pair[0].startswith("@"))
 
     def transactions(self) -> Iterator[Transaction]:
         """Every transaction remembered at this call."""
@@ -352,7 +374,7 @@ def _transaction(transaction_id: str, packed: bytes) -> Transaction:
         status=Status.ROLLED_BACK if is_rolled_back(packed) else Status.COMMITTED,
         limit=outcome.limit,
         extra=known.extra,
-        balances=known.balances,
+        figures=known.figures,
         leg=known.leg,
     )
 
@@ -360,7 +382,5 @@ def _transaction(transaction_id: str, packed: bytes) -> Transaction:
 def _outcome(known: Packed) -> Outcome:
     """The outcome that a remembered transaction had."""
     code = OutcomeCode(known.code)
-    over_limit = code == OutcomeCode.BALANCE_OVER_LIMIT
-    return Outcome(
-        code, None if over_limit else known.figure, known.figure if over_limit else None, known.balances, known.leg
-    )
+    limited = code in (OutcomeCode.BALANCE_OVER_LIMIT, OutcomeCode.OVER_HOLD)
+    return Outcome(code, None if limited else known.figure, known.figure if limited else None, known.figures, known.leg)

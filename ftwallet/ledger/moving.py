@@ -21,7 +21,7 @@ def move(accounts: Kept[int], rules: Rules, legs: Sequence[Leg]) -> Outcome:
             return Outcome(refused, limit=limit, leg=place)
     moved.keep()
     balances = tuple(moved[account_id] for account_id in accounts_of(legs))
-    return Outcome(OutcomeCode.OK, balances=balances)
+    return Outcome(OutcomeCode.OK, figures=balances)
 
 
 def _move_one(accounts: Overlay[int], rules: Rules, one: Leg) -> OutcomeCode | None:

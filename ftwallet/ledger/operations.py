@@ -29,16 +29,20 @@ class Kind(IntEnum):
     CHANGED_RULES = 6
     GROUP = 7
     TRANSFER = 8
+    HOLD = 9
+    CAPTURE = 10
+    RELEASE = 11
+    EXPIRE = 12
 
 
-MOVEMENTS: Final = frozenset({Kind.DEPOSIT, Kind.WITHDRAW, Kind.TRANSFER})
+MOVEMENTS: Final = frozenset({Kind.DEPOSIT, Kind.WITHDRAW, Kind.TRANSFER, Kind.HOLD, Kind.CAPTURE, Kind.RELEASE})
 """What somebody may ask for, alone or in a batch; the others are records of a node's own."""
 
 
 class Body(NamedTuple):
     """What a transaction asks, beside its id.
 
-    A deposit or a withdrawal of `amount` minor units; all that another kind asks stands encoded in `extra`.
+    A deposit or a withdrawal of `amount` minor units; what other kinds ask beside that stands encoded in `extra`.
     """
 
     kind: Kind
@@ -53,7 +57,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_u
     The amount, in minor units, is kept as two halves of 64 bits, because msgpack has no greater integer.
     """
 
-    kind: Annotated[int, Meta(ge=1, le=8)]
+    kind: Annotated[int, Meta(ge=1, le=12)]
     transaction_id: str
     account_id: str
     low: Annotated[int, Meta(ge=0)]

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ftwallet.ledger.holds import first_different_term
 from ftwallet.ledger.legs import decode_legs, first_different_leg
 from ftwallet.ledger.money import format_amount
 from ftwallet.ledger.operations import Body, Kind
@@ -28,6 +29,11 @@ class OutcomeCode(IntEnum):
     CURRENCY_FIXED = 6
     REFUSED_BEFORE_IMPORT = 7
     GROUP_REFUSED = 8
+    HOLD_NOT_FOUND = 9
+    HOLD_CAPTURED = 10
+    HOLD_RELEASED = 11
+    HOLD_EXPIRED = 12
+    OVER_HOLD = 13
 
 
 class Status(StrEnum):
@@ -41,15 +47,16 @@ class Status(StrEnum):
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """Answer to one operation, in minor units: `new_balance` where money moved, `limit` where that refused it.
 
-    Of a transfer `balances` are those of all accounts that it touched, in the order of `legs.accounts_of`, and `leg` is
-    the place of the one that refused it.
+    Of a transfer `figures` are the balances of all accounts that it touched, in the order of `legs.accounts_of`, and
+    `leg` is the place of the one that refused it. Of a capture or a release they are what it moved, what is captured of
+    the hold by then, and what is left of it.
     A struct and not a tuple, because thousands are made in a block and the garbage collector need not follow them.
     """
 
     code: OutcomeCode
     new_balance: int | None = None
     limit: int | None = None
-    balances: tuple[int, ...] = ()
+    figures: tuple[int, ...] = ()
     leg: int | None = None
 
 
@@ -58,7 +65,7 @@ class Transaction(NamedTuple):
 
     Amounts are in minor units, times in microseconds since 1970 UTC. `kind`, `account_id` and `amount` are
     None together, where the body is not known (an import, or a rollback of which only the id was reported). `extra`
-    is the rest of the body. `limit` is the limit that refused it, as it was then; `balances` and `leg` are as in its
+    is the rest of the body. `limit` is the limit that refused it, as it was then; `figures` and `leg` are as in its
     Outcome. While it is PENDING, `code` is OK and says nothing yet.
     """
 
@@ -74,7 +81,7 @@ class Transaction(NamedTuple):
     status: Status
     limit: int | None = None
     extra: bytes = b""
-    balances: tuple[int, ...] = ()
+    figures: tuple[int, ...] = ()
     leg: int | None = None
 
     @property
@@ -93,32 +100,28 @@ def first_difference(transaction: Transaction, body: Body) -> str | None:
     recorded = (transaction.kind, transaction.account_id, transaction.amount)
     asked = (body.kind, body.account_id, body.amount)
     different = next((name for name, was, now in zip(_PARAMETERS, recorded, asked, strict=True) if was != now), None)
-    if different is None and transaction.extra != body.extra:
+    if different is not None or transaction.extra == body.extra:
+        return different
+    if body.kind is Kind.TRANSFER:
         return first_different_leg(transaction.extra, body.extra)
-    return different
+    return first_different_term(body.kind, transaction.extra, body.extra)
 
 
-def message(
-    kind: Kind | None,
-    code: OutcomeCode,
-    amount: int | None,
-    exponent: int,
-    limit: int | None = None,
-    extra: bytes = b"",
-    leg: int | None = None,
-) -> str:
-    """The sentence of an outcome; `amount` and `limit` in minor units, written with `exponent` decimals.
-
-    `extra` and `leg` are those of a transfer.
-    """
-    legs = decode_legs(extra) if kind is Kind.TRANSFER else []
-    if code != OutcomeCode.OK:
-        where = f" (legs[{leg}])" if leg is not None and len(legs) > 1 else ""
-        return _refusal(code, exponent, limit) + where
-    if len(legs) > 1:
-        return f"Transferred {len(legs)} legs"
-    if legs:
-        amount = legs[0].amount
+def message(body: Body | None, outcome: Outcome, exponent: int) -> str:
+    """The sentence of an outcome, amounts with `exponent` decimals; `body` is None where it is not known."""
+    kind, amount, legs = (body.kind, body.amount, b"") if body else (None, None, b"")
+    if body and kind is Kind.TRANSFER:
+        legs = body.extra
+    several = decode_legs(legs) if legs else []
+    if outcome.code != OutcomeCode.OK:
+        where = f" (legs[{outcome.leg}])" if outcome.leg is not None and len(several) > 1 else ""
+        return _refusal(outcome, exponent) + where
+    if len(several) > 1:
+        return f"Transferred {len(several)} legs"
+    if several:
+        amount = several[0].amount
+    elif outcome.figures:
+        amount = outcome.figures[0]
     verb = _DONE.get(kind)
     if verb is None or amount is None:
         return "Done"
@@ -128,13 +131,18 @@ def message(
 def sentence(transaction: Transaction, exponent: int) -> str:
     """The sentence of a transaction that has its outcome."""
     one = transaction
-    return message(one.kind, one.code, one.amount, exponent, one.limit, one.extra, one.leg)
+    body = None
+    if one.kind is not None:
+        body = Body(one.kind, one.account_id or "", one.amount or 0, one.extra)
+    return message(body, Outcome(one.code, one.new_balance, one.limit, one.figures, one.leg), exponent)
 
 
-def _refusal(code: OutcomeCode, exponent: int, limit: int | None) -> str:
-    if code == OutcomeCode.BALANCE_OVER_LIMIT and limit is not None:
-        return f"Balance would be over the limit of {format_amount(limit, exponent)}"
-    return _REFUSALS[code]
+def _refusal(outcome: Outcome, exponent: int) -> str:
+    if outcome.code == OutcomeCode.BALANCE_OVER_LIMIT and outcome.limit is not None:
+        return f"Balance would be over the limit of {format_amount(outcome.limit, exponent)}"
+    if outcome.code == OutcomeCode.OVER_HOLD and outcome.limit is not None:
+        return f"The hold has only {format_amount(outcome.limit, exponent)} left"
+    return _REFUSALS[outcome.code]
 
 
 _PARAMETERS: Final = ("type", "account_id", "amount")
@@ -144,6 +152,9 @@ _DONE: Final[dict[Kind | None, str]] = {
     Kind.WITHDRAW: "Withdrew",
     Kind.IMPORTED_BALANCE: "Imported",
     Kind.TRANSFER: "Transferred",
+    Kind.HOLD: "Held",
+    Kind.CAPTURE: "Captured",
+    Kind.RELEASE: "Released",
 }
 
 _REFUSALS: Final = {
@@ -155,4 +166,9 @@ _REFUSALS: Final = {
     OutcomeCode.CURRENCY_FIXED: "The currency's decimals cannot change once the ledger has accounts",
     OutcomeCode.REFUSED_BEFORE_IMPORT: "Refused before it was imported, for a reason that is not on file",
     OutcomeCode.GROUP_REFUSED: "Refused because another operation of its all_or_nothing batch was refused",
+    OutcomeCode.HOLD_NOT_FOUND: "Hold not found",
+    OutcomeCode.HOLD_CAPTURED: "The hold is captured already",
+    OutcomeCode.HOLD_RELEASED: "The hold is released already",
+    OutcomeCode.HOLD_EXPIRED: "The hold has expired",
+    OutcomeCode.OVER_HOLD: "The hold has less left",
 }

@@ -1,9 +1,9 @@
 """What is remembered under a transaction's id, packed into one `bytes`.
 
 A node remembers every id for ever, so this form decides how much room a million of them take: 25 bytes and
-the account's id for common transactions, 43 where figures pass 32 bits, 59 past 64 bits. A transfer has a form
-of its own, whose rest is msgpack. The packing is canonical: one content has one form, so a digest over packed
-bytes compares contents.
+the account's id for common transactions, 43 where figures pass 32 bits, 59 past 64 bits. What has more in its
+body (a transfer, a hold) has a form of its own, whose rest is msgpack. The packing is canonical: one content has
+one form, so a digest over packed bytes compares contents.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Packed(NamedTuple):
     amount: int
     figure: int | None
     extra: bytes = b""
-    balances: tuple[int, ...] = ()
+    figures: tuple[int, ...] = ()
     leg: int | None = None
 
 
@@ -54,8 +54,10 @@ class _Rest(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     """What follows in the other form; figures are decimal digits, because msgpack's integers end at 64 bits."""
 
     extra: bytes
-    balances: list[str] = []
+    account_id: str = ""
+    amount: str = "0"
     figure: str | None = None
+    figures: list[str] = []
     leg: int | None = None
 
 
@@ -88,8 +90,8 @@ def remember(body: Body | None, outcome: Outcome, lsn: int, epoch: int, time_us:
     figure = outcome.new_balance if outcome.limit is None else outcome.limit
     if not extra:
         return pack(kind, outcome.code, account_id, lsn, epoch, time_us, amount, figure)
-    balances = [str(one) for one in outcome.balances]
-    rest = _Rest(extra, balances, None if figure is None else str(figure), outcome.leg)
+    digits, more = None if figure is None else str(figure), [str(one) for one in outcome.figures]
+    rest = _Rest(extra, account_id, str(amount), digits, more, outcome.leg)
     return _OTHER.pack(_OTHER_FORM, kind, outcome.code, lsn, epoch, time_us) + _encode(rest)
 
 
@@ -106,9 +108,18 @@ def _unpack(packed: bytes) -> Packed:
     if form == _OTHER_FORM:
         _, kind, code, lsn, epoch, time_us = _OTHER.unpack_from(packed)
         rest = _decode(packed[_OTHER.size :])
-        figure = None if rest.figure is None else int(rest.figure)
         return Packed(
-            kind, code, "", lsn, epoch, time_us, 0, figure, rest.extra, tuple(map(int, rest.balances)), rest.leg
+            kind,
+            code,
+            rest.account_id,
+            lsn,
+            epoch,
+            time_us,
+            int(rest.amount),
+            None if rest.figure is None else int(rest.figure),
+            rest.extra,
+            tuple(map(int, rest.figures)),
+            rest.leg,
         )
     if form not in _FORMS:
         raise ValueError(f"a packed transaction of the unknown form {form}")

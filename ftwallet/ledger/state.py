@@ -15,6 +15,7 @@ from ftwallet.ledger.chunks import (
     Chunk,
     EndChunk,
     HeadChunk,
+    RecordsChunk,
     TransactionsChunk,
     chunks,
     decode_chunk,
@@ -43,9 +44,10 @@ class Unread(NamedTuple):
 
     accounts: Sequence[str] = ()
     transactions: Sequence[str] = ()
+    records: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.accounts or self.transactions)
+        return bool(self.accounts or self.transactions or self.records)
 
 
 class Found(NamedTuple):
@@ -53,6 +55,7 @@ class Found(NamedTuple):
 
     accounts: dict[str, int | None]
     transactions: dict[str, bytes | None]
+    records: dict[str, bytes | None]
     generation: int
 
 
@@ -60,7 +63,7 @@ NOTHING: Final = Unread()
 
 
 class State(Protocol):
-    """The ledger's memory. `accounts` and `transactions` are written in place, and `stand` ends a block.
+    """The ledger's memory. `accounts`, `transactions` and `records` are written in place, and `stand` ends a block.
 
     They hold at least what the blocks prepared last need.
     """
@@ -80,6 +83,10 @@ class State(Protocol):
     def transactions(self) -> MutableMapping[str, bytes]:
         """Transaction id to packed transaction."""
 
+    @property
+    def records(self) -> MutableMapping[str, bytes]:
+        """What else there is to remember (holds), by keys of `needs.py`; an empty one is none."""
+
     def stand(self, standing: Standing) -> None:
         """The block is whole: the state now stands here."""
 
@@ -89,7 +96,9 @@ class State(Protocol):
     def prepare(self, operations: Sequence[Operation], *, new: bool) -> Unread:
         """A block comes; returns what must be read for it. `new`: the ids of its transactions are known to be so."""
 
-    def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
+    def unread(
+        self, account_ids: Iterable[str], transaction_ids: Iterable[str], record_keys: Iterable[str] = ()
+    ) -> Unread:
         """What of this may be on disk only."""
 
     def is_unread(self, transaction_id: str) -> bool:
@@ -110,6 +119,9 @@ class State(Protocol):
     def transaction(self, transaction_id: str) -> bytes | None:
         """A packed transaction that is not unread, None when there is none."""
 
+    def record(self, key: str) -> bytes | None:
+        """A record that is not unread, None when there is none."""
+
     def transactions_of(self, transaction_ids: Set[str]) -> dict[str, bytes]:
         """The packed transactions that there are of these, none of which is unread."""
 
@@ -118,6 +130,9 @@ class State(Protocol):
 
     def export_transactions(self) -> Iterator[tuple[str, bytes]]:
         """All transactions as they are at this call."""
+
+    def export_records(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """All records whose key begins so, in order of their keys, as they are at this call."""
 
     def load_chunk(self, chunk: bytes) -> None:
         """Take in the next chunk of a checkpoint; raises ValueError when it is not that."""
@@ -132,6 +147,7 @@ class MemoryState:
         self.standing: Standing | None = None
         self.accounts: dict[str, int] = {WORLD: 0}
         self.transactions: dict[str, bytes] = {}
+        self.records: dict[str, bytes] = _Records()
         self._loading = Loading()
 
     def stand(self, standing: Standing) -> None:
@@ -145,7 +161,9 @@ class MemoryState:
         """All is in memory."""
         return NOTHING
 
-    def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
+    def unread(
+        self, account_ids: Iterable[str], transaction_ids: Iterable[str], record_keys: Iterable[str] = ()
+    ) -> Unread:
         """All is in memory."""
         return NOTHING
 
@@ -155,11 +173,11 @@ class MemoryState:
 
     def fetch(self, unread: Unread) -> Found:
         """All is in memory."""
-        return Found({}, {}, 0)
+        return Found({}, {}, {}, 0)
 
     def page(self, after: str) -> Found:
         """All is in memory."""
-        return Found({}, {}, 0)
+        return Found({}, {}, {}, 0)
 
     def take(self, found: Found) -> bool:
         """All is in memory."""
@@ -173,6 +191,10 @@ class MemoryState:
         """A packed transaction."""
         return self.transactions.get(transaction_id)
 
+    def record(self, key: str) -> bytes | None:
+        """A record, None when there is none."""
+        return self.records.get(key)
+
     def transactions_of(self, transaction_ids: Set[str]) -> dict[str, bytes]:
         """The packed transactions that there are of these."""
         return {one: self.transactions[one] for one in self.transactions.keys() & transaction_ids}
@@ -184,6 +206,10 @@ class MemoryState:
     def export_transactions(self) -> Iterator[tuple[str, bytes]]:
         """All transactions, copied at this call (tens of milliseconds for a million), in order of first appearance."""
         return iter(dict(self.transactions).items())
+
+    def export_records(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """All records whose key begins so, copied at this call, in order of their keys."""
+        return iter(sorted(pair for pair in self.records.items() if pair[0].startswith(prefix)))
 
     def load_chunk(self, chunk: bytes) -> None:
         """Take in the next chunk of a checkpoint, in order; `standing` is set by the last one.
@@ -197,8 +223,20 @@ class MemoryState:
                 self.accounts.update(zip(names, map(int, balances), strict=True))
             case TransactionsChunk(ids, packed):
                 self.transactions.update(zip(ids, packed, strict=True))
+            case RecordsChunk(keys, packed):
+                self.records.update(zip(keys, packed, strict=True))
             case EndChunk():
                 self.standing = self._loading.end()
+
+
+class _Records(dict[str, bytes]):
+    """Records by their keys; an empty one is none."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        if value:
+            super().__setitem__(key, value)
+        else:
+            self.pop(key, None)
 
 
 class Loading:
@@ -208,6 +246,7 @@ class Loading:
         self._head: HeadChunk | None = None
         self._accounts = 0
         self._transactions = 0
+        self._records = 0
 
     def next(self, encoded: bytes, *, fresh: bool) -> Chunk:
         """The next chunk; raises ValueError when it does not follow, or when the state is not `fresh` at the first."""
@@ -222,10 +261,18 @@ class Loading:
             self._accounts += len(chunk.names)
         elif isinstance(chunk, TransactionsChunk):
             self._transactions += len(chunk.ids)
-        elif (chunk.accounts, chunk.transactions) != (self._accounts, self._transactions):
-            found = f"{self._accounts} accounts and {self._transactions} transactions"
-            raise ValueError(f"{found} do not follow where {chunk.accounts} and {chunk.transactions} are announced")
+        elif isinstance(chunk, RecordsChunk):
+            self._records += len(chunk.keys)
+        else:
+            self._count(chunk)
         return chunk
+
+    def _count(self, end: EndChunk) -> None:
+        found = (self._accounts, self._transactions, self._records)
+        announced = (end.accounts, end.transactions, end.records)
+        if found != announced:
+            sentence = "{} accounts, {} transactions and {} records do not follow where {}, {} and {} are announced"
+            raise ValueError(sentence.format(*found, *announced))
 
     def end(self) -> Standing:
         """Where the state stands; raises ValueError when nothing has come."""
@@ -244,4 +291,4 @@ def checkpoint_chunks(state: State) -> Iterator[bytes]:
         raise ValueError("an empty state has no checkpoint")
     applied_lsn, digest, rules, time_us = state.standing
     head = HeadChunk(applied_lsn, digest, encode_rules(rules), time_us)
-    return chunks(head, state.export_accounts(), state.export_transactions())
+    return chunks(head, state.export_accounts(), state.export_transactions(), state.export_records())

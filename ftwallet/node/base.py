@@ -25,7 +25,7 @@ from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, State, checkpoint_chunks
 from ftwallet.store.known import Known
 from ftwallet.store.state import StoreState, described, table_chunks
-from ftwallet.store.table import Table, account_key, transaction_key
+from ftwallet.store.table import Table, account_key, record_key, transaction_key
 
 DEFAULT_RULES: Final = Rules()
 """A new ledger begins with these; others come into force by a record in the log, so that every replay agrees."""
@@ -194,6 +194,7 @@ class StoreBase:
         structlog.get_logger().info(f"{self._directory} is read in full: which ids it has is not on record")
         self._known.add(account_key(name) for name, _ in table.all_accounts())
         self._known.add(transaction_key(one) for one, _ in table.all_transactions())
+        self._known.add(record_key(one) for one, _ in table.all_records())
 
     def snapshot(self, ledger: Ledger) -> Snapshot:
         """What has changed since the last one."""

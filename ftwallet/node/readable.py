@@ -36,7 +36,7 @@ from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.legs import leg, transfer
 from ftwallet.ledger.money import AmountError, format_amount, parse_amount
 from ftwallet.ledger.operations import Body, Kind, Operation, rolled_back
-from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction, message
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, message
 from ftwallet.ledger.rules import Rules
 
 _MEMBERS = 1_000
@@ -46,7 +46,7 @@ _KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
 _REFUSED = {
     "Insufficient balance": OutcomeCode.INSUFFICIENT_BALANCE,
     "Account not found": OutcomeCode.ACCOUNT_NOT_FOUND,
-    message(None, OutcomeCode.GROUP_REFUSED, None, exponent=0): OutcomeCode.GROUP_REFUSED,
+    message(None, Outcome(OutcomeCode.GROUP_REFUSED), exponent=0): OutcomeCode.GROUP_REFUSED,
 }
 
 

@@ -303,6 +303,6 @@ def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
         Status.COMMITTED,
         outcome.limit,
         one.extra,
-        outcome.balances,
+        outcome.figures,
         outcome.leg,
     )

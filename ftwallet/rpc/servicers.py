@@ -11,7 +11,7 @@ from ftwallet.errors import PeerViolation
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
 from ftwallet.ledger.money import MAX_STORED, AmountError, format_amount, parse_amount
 from ftwallet.ledger.operations import Kind
-from ftwallet.ledger.outcomes import message as outcome_message
+from ftwallet.ledger.outcomes import sentence
 from ftwallet.ledger.rules import Rules
 from ftwallet.replication.messages import ToBackup, ToPrimary
 from ftwallet.rpc.mapping import from_primary, to_primary
@@ -86,7 +86,7 @@ def _money_reply(answer: Answer, exponent: int) -> wallet_pb2.MoneyReply:
     balance = "" if not done.success or done.new_balance is None else format_amount(done.new_balance, exponent)
     return wallet_pb2.MoneyReply(
         success=done.success,
-        message=outcome_message(done.kind, done.code, done.amount, exponent, done.limit),
+        message=sentence(done, exponent),
         new_balance=balance,
         transaction_id=done.transaction_id,
         replayed=answer.replayed,

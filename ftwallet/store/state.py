@@ -1,9 +1,11 @@
 """The ledger's State over a table on disk.
 
-    accounts, transactions   what has changed since the last freeze, and what blocks need: they execute here
+    accounts, transactions,  what has changed since the last freeze, and what blocks need: they execute here
+    records
     frozen                   what had changed before: on its way to the table
     clean                    accounts as the table has them, a bounded number
-    recalled                 transactions read from the table since the last write, and `absent` what is not there
+    recalled, found          transactions and records read from the table since the last write
+    absent                   what is not there
     known                    which keys the table may hold at all
 
 Looked up in this order. What is frozen is of one lsn, so the table, once it is written, is of that lsn too.
@@ -22,20 +24,19 @@ import msgspec
 
 from ftwallet.errors import BrokenInvariant, ExitCode, Refused
 from ftwallet.journal.checkpoints import CheckpointMeta
-from ftwallet.ledger.chunks import AccountsChunk, EndChunk, HeadChunk, TransactionsChunk, chunks
-from ftwallet.ledger.legs import accounts_of, decode_legs
-from ftwallet.ledger.operations import MOVEMENTS, Kind, Operation
+from ftwallet.ledger.chunks import AccountsChunk, EndChunk, HeadChunk, RecordsChunk, TransactionsChunk, chunks
+from ftwallet.ledger.needs import accounts_behind, needs
+from ftwallet.ledger.operations import MOVEMENTS, Operation
 from ftwallet.ledger.rules import decode_rules, encode_rules
 from ftwallet.ledger.state import NOTHING, WORLD, Found, Loading, Standing, Unread
 from ftwallet.store.known import Known
-from ftwallet.store.table import Table, account_key, id_of, transaction_key, transaction_keys
+from ftwallet.store.table import Table, account_key, id_of, record_key, transaction_key, transaction_keys
 
 Value = TypeVar("Value", int, bytes)
 
 FORMAT_VERSION: Final = 1
 
 _PAGE: Final = 1_000
-_TRANSFER: Final = int(Kind.TRANSFER)
 
 
 class Frozen(NamedTuple):
@@ -44,6 +45,7 @@ class Frozen(NamedTuple):
     standing: Standing
     accounts: dict[str, int]
     transactions: dict[str, bytes]
+    records: dict[str, bytes]
 
 
 class _Prepared(NamedTuple):
@@ -61,12 +63,14 @@ class StoreState:
         self.standing = standing
         self.accounts: dict[str, int] = {WORLD: table.accounts([WORLD])[WORLD] or 0}
         self.transactions: dict[str, bytes] = {}
+        self.records: dict[str, bytes] = {}
         self.table = table
         self.known = known
         self._cached_accounts = cached_accounts
         self._frozen: Frozen | None = None
         self._clean: dict[str, int] = {}
         self._recalled: dict[str, bytes] = {}
+        self._found: dict[str, bytes] = {}
         self._absent: set[bytes] = set()
         self._prepared: deque[_Prepared] = deque()
         self._generation = 0
@@ -103,13 +107,15 @@ class StoreState:
 
     def _pull(self, operations: Sequence[Operation], new: bool) -> Unread:
         """Bring in what memory has; returns what it has not."""
-        accounts = {one.account_id for one in operations}
-        for one in operations:
-            if one.kind == _TRANSFER:
-                accounts.update(accounts_of(decode_legs(one.extra)))
+        accounts, records = needs(operations, self.record)
         accounts = accounts.difference(self.accounts)  # in place, Python would walk all accounts that there are
+        records = records.difference(self.records)
         ids = [one.transaction_id for one in operations if not new or one.kind not in MOVEMENTS]
-        unread = self.unread(accounts, ids)
+        unread = self.unread(accounts, ids, records)
+        for key in records:
+            record = self._kept_record(key)
+            if record is not None:
+                self.records[key] = record
         for account_id in accounts:
             balance = self._kept_account(account_id)
             if balance is not None:
@@ -130,6 +136,11 @@ class StoreState:
         packed = frozen.transactions.get(transaction_id) if frozen else None
         return self._recalled.get(transaction_id) if packed is None else packed
 
+    def _kept_record(self, key: str) -> bytes | None:
+        frozen = self._frozen
+        record = frozen.records.get(key) if frozen else None
+        return self._found.get(key) if record is None else record
+
     # ---- Look-ups
 
     def account(self, account_id: str) -> int | None:
@@ -142,6 +153,11 @@ class StoreState:
         packed = self.transactions.get(transaction_id)
         return self._kept_transaction(transaction_id) if packed is None else packed
 
+    def record(self, key: str) -> bytes | None:
+        """A record that is not unread, None when there is none."""
+        record = self.records.get(key)
+        return (self._kept_record(key) if record is None else record) or None
+
     def transactions_of(self, transaction_ids: Set[str]) -> dict[str, bytes]:
         """The packed transactions that there are of these, none of which is unread."""
         found: dict[str, bytes] = {}
@@ -149,7 +165,9 @@ class StoreState:
             found.update((one, layer[one]) for one in layer.keys() & transaction_ids)
         return found
 
-    def unread(self, account_ids: Iterable[str], transaction_ids: Iterable[str]) -> Unread:
+    def unread(
+        self, account_ids: Iterable[str], transaction_ids: Iterable[str], record_keys: Iterable[str] = ()
+    ) -> Unread:
         """What of this may be on disk only."""
         if not self.known:
             return NOTHING
@@ -158,7 +176,13 @@ class StoreState:
         accounts = [id_of(key) for key in self.known.among(keys) if key not in absent]
         found = self.known.among(transaction_keys(transaction_ids))  # they are new as a rule
         transactions = [id_of(key) for key in found if key not in absent and self.transaction(id_of(key)) is None]
-        return Unread(accounts, transactions) if accounts or transactions else NOTHING
+        known = self.known.among([record_key(one) for one in record_keys if not self._holds_record(one)])
+        records = [id_of(key) for key in known if key not in absent]
+        return Unread(accounts, transactions, records) if accounts or transactions or records else NOTHING
+
+    def _holds_record(self, key: str) -> bool:
+        """Whether memory knows of it, also that it is none any more."""
+        return key in self.records or self._kept_record(key) is not None
 
     def is_unread(self, transaction_id: str) -> bool:
         """Whether this transaction may be on disk only; on the path of every request."""
@@ -167,14 +191,16 @@ class StoreState:
     def fetch(self, unread: Unread) -> Found:
         """Read the disk; for any thread. Raises DiskFault."""
         generation = self._generation
-        return Found(self.table.accounts(unread.accounts), self.table.transactions(unread.transactions), generation)
+        records = self.table.records(unread.records)
+        accounts = {*unread.accounts, *accounts_behind(records.values())}
+        return Found(self.table.accounts(accounts), self.table.transactions(unread.transactions), records, generation)
 
     def page(self, after: str) -> Found:
         """Read some accounts after this one, for any thread; none when enough are in memory. Raises DiskFault."""
         generation = self._generation
         if len(self._clean) >= self._cached_accounts:
-            return Found({}, {}, generation)
-        return Found(dict(islice(self.table.all_accounts(after + "\0"), _PAGE)), {}, generation)
+            return Found({}, {}, {}, generation)
+        return Found(dict(islice(self.table.all_accounts(after + "\0"), _PAGE)), {}, {}, generation)
 
     def take(self, found: Found) -> bool:
         """Bring in what was read; returns False when the table was written meanwhile: it has to be read anew."""
@@ -190,6 +216,11 @@ class StoreState:
                 self._absent.add(transaction_key(transaction_id))
             else:
                 self._recalled[transaction_id] = packed
+        for key, record in found.records.items():
+            if record is None:
+                self._absent.add(record_key(key))
+            else:
+                self._found[key] = record
         return True
 
     # ---- To the table and from it
@@ -198,8 +229,8 @@ class StoreState:
         """What has changed up to here is to be written; one at a time."""
         if self._frozen or self.standing is None:
             raise BrokenInvariant("the state is frozen before the write before is over")
-        self._frozen = Frozen(self.standing, self.accounts, self.transactions)
-        self.accounts, self.transactions = {WORLD: self.accounts[WORLD]}, {}
+        self._frozen = Frozen(self.standing, self.accounts, self.transactions, self.records)
+        self.accounts, self.transactions, self.records = {WORLD: self.accounts[WORLD]}, {}, {}
         for prepared in self._prepared:
             self._pull(prepared.operations, prepared.new)
 
@@ -210,8 +241,9 @@ class StoreState:
             raise BrokenInvariant(f"what is frozen is not of lsn {meta.lsn}")
         self.known.add(map(account_key, frozen.accounts))
         self.known.add(map(transaction_key, frozen.transactions))
+        self.known.add(map(record_key, frozen.records))
         self.table.begin()
-        self.table.put(frozen.accounts, frozen.transactions)
+        self.table.put(frozen.accounts, frozen.transactions, frozen.records)
         self.table.finish(describe(meta, frozen.standing))
 
     def written(self) -> None:
@@ -221,7 +253,7 @@ class StoreState:
             del self._clean[WORLD]
         self._frozen = None
         self._generation += 1
-        self._recalled, self._absent = {}, set()
+        self._recalled, self._found, self._absent = {}, {}, set()
         for account_id in list(islice(self._clean, max(0, len(self._clean) - self._cached_accounts))):
             del self._clean[account_id]
 
@@ -230,6 +262,7 @@ class StoreState:
         if self._frozen:
             self.accounts = self._frozen.accounts | self.accounts
             self.transactions = self._frozen.transactions | self.transactions
+            self.records = self._frozen.records | self.records
             self._frozen = None
 
     def export_accounts(self) -> Iterator[tuple[str, int]]:
@@ -242,24 +275,33 @@ class StoreState:
         changed = (self._frozen.transactions if self._frozen else {}) | self.transactions
         return _merged(changed, self.table.all_transactions())
 
+    def export_records(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """All records whose key begins so, in order of their keys, as they are at this call."""
+        changed = (self._frozen.records if self._frozen else {}) | self.records
+        these = {key: record for key, record in changed.items() if key.startswith(prefix)}
+        return (pair for pair in _merged(these, self.table.all_records(prefix)) if pair[1])
+
     def load_chunk(self, chunk: bytes) -> None:
         """Take the next chunk of a checkpoint into an empty table; `loaded` makes it whole. Raises ValueError."""
         match self._loading.next(chunk, fresh=self.standing is None):
             case AccountsChunk(names, digits):
                 balances = dict(zip(names, map(int, digits), strict=True))
                 self.accounts[WORLD] = balances.get(WORLD, self.accounts[WORLD])
-                self._load(balances, {})
+                self._load(balances, {}, {})
             case TransactionsChunk(ids, packed):
-                self._load({}, dict(zip(ids, packed, strict=True)))
+                self._load({}, dict(zip(ids, packed, strict=True)), {})
+            case RecordsChunk(keys, packed):
+                self._load({}, {}, dict(zip(keys, packed, strict=True)))
             case EndChunk():
                 self.standing = self._loading.end()
             case _:
                 self.table.begin()
 
-    def _load(self, accounts: dict[str, int], transactions: dict[str, bytes]) -> None:
+    def _load(self, accounts: dict[str, int], transactions: dict[str, bytes], records: dict[str, bytes]) -> None:
         self.known.add(map(account_key, accounts))
         self.known.add(map(transaction_key, transactions))
-        self.table.put(accounts, transactions)
+        self.known.add(map(record_key, records))
+        self.table.put(accounts, transactions, records)
 
     def loaded(self, meta: CheckpointMeta) -> None:
         """All chunks have come: the table is whole, durably. Raises DiskFault."""
@@ -302,4 +344,4 @@ def table_chunks(table: Table, standing: Standing) -> Iterator[bytes]:
     """All of a table as the chunks of a checkpoint; `standing` is where the table stands."""
     lsn, digest, rules, time_us = standing
     head = HeadChunk(lsn, digest, encode_rules(rules), time_us)
-    return chunks(head, table.all_accounts(), table.all_transactions())
+    return chunks(head, table.all_accounts(), table.all_transactions(), table.all_records())

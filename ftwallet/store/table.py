@@ -35,6 +35,7 @@ from ftwallet.errors import DiskFault
 
 _ACCOUNT: Final = b"a"
 _TRANSACTION: Final = b"t"
+_RECORD: Final = b"r"
 _DESCRIPTION: Final = b"d"
 _UNFINISHED: Final = b"u"
 _SLICE: Final = 500  # keys written in one go, under Python's lock: about half a millisecond
@@ -83,6 +84,11 @@ class Table:
         asked = list(ids)
         return dict(zip(asked, self._many([transaction_key(one) for one in asked]), strict=True))
 
+    def records(self, keys: Iterable[str]) -> dict[str, bytes | None]:
+        """These records, None for those that are not there."""
+        asked = list(keys)
+        return dict(zip(asked, self._many([record_key(one) for one in asked]), strict=True))
+
     def all_accounts(self, since: str = "") -> Iterator[tuple[str, int]]:
         """Every account as it is at this call, from the id `since` on."""
         found = self._all(_ACCOUNT, since.encode())
@@ -92,16 +98,21 @@ class Table:
         """Every transaction as it is at this call."""
         return ((key.decode(), value) for key, value in self._all(_TRANSACTION))
 
+    def all_records(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """Every record whose key begins so, as it is at this call."""
+        return ((key.decode(), value) for key, value in self._all(_RECORD + prefix.encode()))
+
     # ---- Writing
 
     def begin(self) -> None:
         """From here on until `finish` the table is not whole; a crash in between leaves it as it was, or empty."""
         self._put([(_UNFINISHED, b"")])
 
-    def put(self, accounts: Mapping[str, int], transactions: Mapping[str, bytes]) -> None:
-        """Write over these."""
+    def put(self, accounts: Mapping[str, int], transactions: Mapping[str, bytes], records: Mapping[str, bytes]) -> None:
+        """Write over these; an empty record is removed."""
         self._put((account_key(name), _balance(minor)) for name, minor in accounts.items())
         self._put((transaction_key(one), packed) for one, packed in transactions.items())
+        self._put((record_key(one), packed) for one, packed in records.items())
 
     def finish(self, description: bytes) -> None:
         """The table is whole, and durable when this returns."""
@@ -166,7 +177,10 @@ class Table:
             while part := list(islice(drawn, _SLICE)):
                 batch = WriteBatch(raw_mode=True)
                 for key, value in part:
-                    batch.put(key, value)
+                    if value or key[:1] != _RECORD:
+                        batch.put(key, value)
+                    else:
+                        batch.delete(key)
                 self._db.write(batch, self._write_options)
                 time.sleep(PAUSE_S)
 
@@ -218,6 +232,11 @@ def transaction_key(transaction_id: str) -> bytes:
 def transaction_keys(ids: Iterable[str]) -> list[bytes]:
     """The keys of many transactions; a call for each would cost as much as the key."""
     return [_TRANSACTION + one.encode() for one in ids]
+
+
+def record_key(key: str) -> bytes:
+    """The key that a record has."""
+    return _RECORD + key.encode()
 
 
 def id_of(key: bytes) -> str:

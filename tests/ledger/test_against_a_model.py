@@ -100,7 +100,7 @@ class NaiveLedger:
             if moved.get(target, 0) > RULES.max_balance:
                 return Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=RULES.max_balance, leg=place)
         self.balances = moved
-        return Outcome(OutcomeCode.OK, balances=tuple(moved[end] for end in named))
+        return Outcome(OutcomeCode.OK, figures=tuple(moved[end] for end in named))
 
     def _pay(self, one: Operation) -> Outcome:
         balance = self.balances.get(one.account_id)
@@ -121,7 +121,7 @@ def remembered(ledger: Ledger) -> dict[str, Remembered]:
             known.kind,
             known.account_id,
             known.amount,
-            Outcome(known.code, known.new_balance, known.limit, known.balances, known.leg),
+            Outcome(known.code, known.new_balance, known.limit, known.figures, known.leg),
             known.lsn,
             known.extra,
         )

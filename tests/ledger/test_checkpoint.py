@@ -108,9 +108,16 @@ def test_bytes_that_are_no_chunk_are_refused(chunk: bytes) -> None:
 
 
 def test_a_newer_format_is_refused_with_both_versions() -> None:
-    head = encode_chunk(HeadChunk(0, bytes(32), b"", 1, format=3))
-    with pytest.raises(ValueError, match="of format 3; this program reads format 2"):
+    head = encode_chunk(HeadChunk(0, bytes(32), b"", 1, format=4))
+    with pytest.raises(ValueError, match="of format 4; this program reads formats 2 and 3"):
         Ledger.restore([head])
+
+
+def test_a_checkpoint_of_the_format_before_is_read() -> None:
+    ledger = large_ledger(3)
+    head, *between, _ = checkpoint_chunks(ledger.state)
+    older = msgspec.msgpack.encode([0, *msgspec.msgpack.decode(head)[1:-1], 2])
+    assert Ledger.restore([older, *between, msgspec.msgpack.encode([3, 4, 3])]).digest == ledger.digest
 
 
 def test_balances_that_do_not_add_up_are_noticed_at_the_load() -> None:

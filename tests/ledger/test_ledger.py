@@ -303,14 +303,14 @@ def test_rules_that_cannot_be_held_are_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        (message(Kind.DEPOSIT, OutcomeCode.OK, 100050, 2), "Deposited 1000.5"),
-        (message(Kind.WITHDRAW, OutcomeCode.OK, 25050, 2), "Withdrew 250.5"),
-        (message(Kind.IMPORTED_BALANCE, OutcomeCode.OK, 5, 0), "Imported 5"),
-        (message(None, OutcomeCode.OK, None, 2), "Done"),
-        (message(Kind.WITHDRAW, OutcomeCode.INSUFFICIENT_BALANCE, 5, 2), "Insufficient balance"),
-        (message(Kind.WITHDRAW, OutcomeCode.ACCOUNT_NOT_FOUND, 5, 2), "Account not found"),
+        (message(Body(Kind.DEPOSIT, "a", 100050), Outcome(OutcomeCode.OK), 2), "Deposited 1000.5"),
+        (message(Body(Kind.WITHDRAW, "a", 25050), Outcome(OutcomeCode.OK), 2), "Withdrew 250.5"),
+        (message(Body(Kind.IMPORTED_BALANCE, "a", 5), Outcome(OutcomeCode.OK), 0), "Imported 5"),
+        (message(None, Outcome(OutcomeCode.OK), 2), "Done"),
+        (message(Body(Kind.WITHDRAW, "a", 5), Outcome(OutcomeCode.INSUFFICIENT_BALANCE), 2), "Insufficient balance"),
+        (message(Body(Kind.WITHDRAW, "a", 5), Outcome(OutcomeCode.ACCOUNT_NOT_FOUND), 2), "Account not found"),
         (
-            message(Kind.DEPOSIT, OutcomeCode.BALANCE_OVER_LIMIT, 5, 2, LIMIT),
+            message(Body(Kind.DEPOSIT, "a", 5), Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=LIMIT), 2),
             "Balance would be over the limit of 10000000000000000.0",
         ),
     ],
@@ -330,5 +330,10 @@ def test_every_outcome_has_a_number_for_ever_and_a_sentence() -> None:
         "CURRENCY_FIXED=6",
         "REFUSED_BEFORE_IMPORT=7",
         "GROUP_REFUSED=8",
+        "HOLD_NOT_FOUND=9",
+        "HOLD_CAPTURED=10",
+        "HOLD_RELEASED=11",
+        "HOLD_EXPIRED=12",
+        "OVER_HOLD=13",
     ]
-    assert all(message(Kind.DEPOSIT, code, 1, 2) for code in OutcomeCode)
+    assert all(message(Body(Kind.DEPOSIT, "a", 1), Outcome(code), 2) for code in OutcomeCode)

@@ -39,14 +39,14 @@ def move(*legs: Leg, transaction_id: str = "t") -> Operation:
 
 def test_what_one_gives_the_other_gets() -> None:
     made = ledger(alice=500)
-    assert apply(made, move(leg("alice", "bob", 200))) == [Outcome(OutcomeCode.OK, balances=(300, 200))]
+    assert apply(made, move(leg("alice", "bob", 200))) == [Outcome(OutcomeCode.OK, figures=(300, 200))]
     assert balances(made) == {"alice": 300, "bob": 200}
 
 
 def test_a_payment_is_split_and_its_fee_taken_in_one_go() -> None:
     made = ledger(alice=500)
     legs = [leg("alice", "shop", 300), leg("shop", "fees", 9), leg("shop", WORLD, 100), leg(WORLD, "alice", 1)]
-    assert apply(made, move(*legs)) == [Outcome(OutcomeCode.OK, balances=(201, 191, 9))]
+    assert apply(made, move(*legs)) == [Outcome(OutcomeCode.OK, figures=(201, 191, 9))]
     assert balances(made) == {"alice": 201, "shop": 191, "fees": 9}
     assert accounts_of(legs) == ["alice", "shop", "fees"]
 
@@ -113,9 +113,8 @@ def test_sentences() -> None:
         "Transferred 2 legs",
         "Insufficient balance",
     ]
-    several = transfer(TWO).extra
     assert (
-        message(Kind.TRANSFER, OutcomeCode.BALANCE_OVER_LIMIT, 0, 2, LIMIT, several, 1)
+        message(transfer(TWO), Outcome(OutcomeCode.BALANCE_OVER_LIMIT, limit=LIMIT, leg=1), 2)
         == "Balance would be over the limit of 100.0 (legs[1])"
     )
 

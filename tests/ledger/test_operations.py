@@ -57,7 +57,7 @@ GOOD = [1, "t", "a", 5, 0, NOW, b""]
     "fields",
     [
         [0, *GOOD[1:]],
-        [9, *GOOD[1:]],
+        [13, *GOOD[1:]],
         ["1", *GOOD[1:]],
         [True, *GOOD[1:]],
         [1, 2, *GOOD[2:]],
@@ -102,6 +102,10 @@ def test_the_form_on_disk_is_permanent() -> None:
         "CHANGED_RULES=6",
         "GROUP=7",
         "TRANSFER=8",
+        "HOLD=9",
+        "CAPTURE=10",
+        "RELEASE=11",
+        "EXPIRE=12",
     ]
 
 

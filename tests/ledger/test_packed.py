@@ -25,14 +25,14 @@ packeds = st.builds(
     amount=money,
     figure=st.none() | money,
     extra=st.just(b""),
-    balances=st.just(()),
+    figures=st.just(()),
     leg=st.none(),
 )
 others = st.builds(
     Outcome,
     st.sampled_from(OutcomeCode),
     limit=st.none() | money,
-    balances=st.lists(money).map(tuple),
+    figures=st.lists(money).map(tuple),
     leg=st.none() | st.integers(0, 31),
 )
 
@@ -53,7 +53,7 @@ def test_one_content_has_one_form(left: Packed, right: Packed) -> None:
 def test_a_transfer_is_unpacked_as_it_was(extra: bytes, outcome: Outcome, lsn: int, epoch: int, time_us: int) -> None:
     packed = remember(Body(Kind.TRANSFER, "", 0, extra), outcome, lsn, epoch, time_us)
     assert unpack(packed) == Packed(
-        Kind.TRANSFER, outcome.code, "", lsn, epoch, time_us, 0, outcome.limit, extra, outcome.balances, outcome.leg
+        Kind.TRANSFER, outcome.code, "", lsn, epoch, time_us, 0, outcome.limit, extra, outcome.figures, outcome.leg
     )
     assert is_rolled_back(packed) == (outcome.code is OutcomeCode.ROLLED_BACK)
 

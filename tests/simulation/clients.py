@@ -386,7 +386,7 @@ class Clients:
 
 def said(told: Transaction) -> tuple[object, ...]:
     """All of an answer that must be the same in every other answer under its id."""
-    return told.lsn, told.code, told.new_balance, told.balances, told.leg
+    return told.lsn, told.code, told.new_balance, told.figures, told.leg
 
 
 def _random_legs(random: Random) -> list[Leg]:

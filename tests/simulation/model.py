@@ -75,7 +75,7 @@ def _difference(done: Transaction, call: Call, came: Came) -> str | None:
     if done.code != came.code:
         return f"came to {OutcomeCode(done.code).name}, and by all that was done before it must be {came.code.name}"
     if call.kind is Kind.TRANSFER:
-        told, expected = (done.balances, done.leg), (tuple(came.balances.values()), came.leg)
+        told, expected = (done.figures, done.leg), (tuple(came.balances.values()), came.leg)
     else:
         told, expected = ((done.new_balance,), None), (tuple(came.balances.values()) or (None,), None)
     return None if told == expected else f"was told {told}, and by all that was done before it must be {expected}"

@@ -97,7 +97,7 @@ def transferred(call: Call) -> tuple[int, ...]:
     """The balances that it was answered with, of ann, shop and fees."""
     assert call.answer is not None
     assert call.answer.code == OutcomeCode.OK
-    return call.answer.balances
+    return call.answer.figures
 
 
 @pytest.mark.parametrize("policy", ["promote", "restart"])

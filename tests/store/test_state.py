@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ftwallet.errors import BrokenInvariant, Refused
 from ftwallet.journal.checkpoints import CheckpointMeta
+from ftwallet.ledger.holds import EXPIRIES, capture, expire, hold, release
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.legs import leg, transfer
 from ftwallet.ledger.operations import Kind, Operation, asked, group, operation, rolled_back
@@ -26,27 +27,38 @@ from ftwallet.store.table import Table, account_key, transaction_key
 RULES = Rules(2, 2**128 - 1, 2**70)
 ACCOUNTS = ["a", "b", "@world", "long" * 20]
 
+accounts = st.sampled_from(ACCOUNTS)
 ids = st.text("xyz", min_size=1, max_size=2)
 amounts = st.one_of(st.integers(1, 9), st.integers(2**64, 2**71))
-ends = st.lists(st.sampled_from(ACCOUNTS), min_size=2, max_size=2, unique=True)
-legs = st.builds(lambda ends, amount: leg(*ends, amount), ends, amounts)
-transfers = st.builds(asked, st.lists(legs, min_size=1, max_size=4).map(transfer), ids, st.integers(0, 9))
-payments = st.one_of(
-    st.builds(
-        operation,
-        st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]),
-        ids,
-        st.sampled_from(ACCOUNTS),
-        amounts,
-        st.integers(0, 9),
-    ),
-    transfers,
+times = st.integers(0, 9)
+movements = st.builds(
+    operation, st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]), ids, accounts, amounts, st.integers(0, 9)
 )
+ends = st.lists(accounts, min_size=2, max_size=2, unique=True)
+legs = st.builds(lambda both, amount: leg(*both, amount), ends, amounts)
+transfers = st.builds(asked, st.lists(legs, min_size=1, max_size=3).map(transfer), ids, times)
+HOLDS = st.sampled_from("xyz")
+holds = st.builds(
+    asked, st.builds(hold, st.sampled_from(["a", "b"]), st.integers(1, 9), st.sampled_from([0, 0, 2])), HOLDS, times
+)
+uses = st.one_of(
+    st.builds(capture, HOLDS, st.integers(0, 9), accounts, release_rest=st.booleans()), st.builds(release, HOLDS)
+)
+of_holds = st.one_of(holds, st.builds(asked, uses, st.text("xyz", min_size=2, max_size=3), times))
+payments = st.one_of(movements, transfers, of_holds)
 rollbacks = st.builds(rolled_back, ids, st.none() | payments, st.just(9))
-blocks = st.lists(st.one_of(payments, payments, rollbacks), min_size=1, max_size=5)
+expiries = st.builds(expire, HOLDS, st.sampled_from([0, 2_000_000]))
+FUNDS = [operation(Kind.DEPOSIT, f"to {name}", name, 50, 0) for name in ("a", "b")]
+blocks = st.lists(st.one_of(payments, payments, payments, rollbacks, expiries), min_size=1, max_size=5)
 groups = st.lists(payments, min_size=1, max_size=5).map(lambda members: [group(len(members), 9), *members])
+STEPS = ["freeze", "write", "written", "settle", "settle", "settle", "crash", "thaw", "look"]
+"""`settle` writes all there is."""
+
+Step = list[Operation] | tuple[list[Operation], list[Operation]] | str
+"""A block, two of which the second is prepared before the first is executed, or what becomes of the table."""
+
 steps = st.lists(
-    st.one_of(blocks, blocks, blocks, groups, st.sampled_from(["freeze", "write", "written", "crash", "thaw", "look"])),
+    st.one_of(blocks, blocks, st.tuples(blocks, blocks), groups, st.sampled_from(STEPS)),
     max_size=30,
 )
 
@@ -82,13 +94,14 @@ class Disk:
                 break
         return total
 
-    def apply(self, block: list[Operation], prepared: bool, new: bool) -> list[object]:
+    def apply(self, block: list[Operation]) -> list[object]:
         self.log.append(block)
-        if prepared:
-            unread = self.state.prepare(block, new=new)
-            while unread and not self.state.take(self.state.fetch(unread)):
-                pass
         return list(self.ledger.apply(self.ledger.applied_lsn + 1, 1, block))
+
+    def prepare(self, block: list[Operation], new: bool) -> None:
+        unread = self.state.prepare(block, new=new)
+        while unread and not self.state.take(self.state.fetch(unread)):
+            pass
 
     def step(self, name: str) -> None:
         if name == "freeze" and not self.is_frozen and self.ledger.applied_lsn:
@@ -100,6 +113,9 @@ class Disk:
         elif name == "written" and self.is_written:
             self.state.written()
             self.is_frozen = self.is_written = False
+        elif name == "settle":
+            for step in ("freeze", "write", "written"):
+                self.step(step)
         elif name == "thaw" and self.is_frozen:
             self.state.thaw()
             self.is_frozen = self.is_written = False
@@ -113,21 +129,27 @@ def meta_of(ledger: Ledger) -> CheckpointMeta:
 
 def contents(ledger: Ledger) -> tuple[object, ...]:
     transactions = sorted(ledger.transactions(), key=lambda one: one.transaction_id)
-    return ledger.applied_lsn, ledger.digest, ledger.time_us, dict(ledger.export_accounts()), transactions
+    state = ledger.state
+    balances, records = dict(state.export_accounts()), list(state.export_records())
+    return ledger.applied_lsn, ledger.digest, ledger.time_us, balances, records, transactions
 
 
 @settings(deadline=None)  # each example opens a table
 @given(steps, st.booleans(), st.sampled_from([0, 1, 100]))
-def test_it_is_a_ledger_in_memory(history: list[list[Operation] | str], prepared: bool, cached: int) -> None:
+def test_it_is_a_ledger_in_memory(history: list[Step], prepared: bool, cached: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         disk, memory = Disk(Path(directory) / "t", cached), Ledger(RULES, MemoryState())
-        for step in history:
+        for step in [FUNDS, *history]:
             if not isinstance(step, str):
-                block = list(step)
-                assert disk.apply(block, prepared, new=False) == memory.apply(memory.applied_lsn + 1, 1, block)
+                together = [list(block) for block in (step if isinstance(step, tuple) else (step,))]
+                for block in together if prepared else ():
+                    disk.prepare(block, new=False)
+                for block in together:
+                    assert disk.apply(block) == memory.apply(memory.applied_lsn + 1, 1, block)
             elif step == "look":
                 assert [disk.ledger.balance(one) for one in ACCOUNTS] == [memory.balance(one) for one in ACCOUNTS]
                 assert disk.ledger.find("x") == memory.find("x")
+                assert list(disk.state.export_records(EXPIRIES)) == list(memory.state.export_records(EXPIRIES))
                 assert disk.state.transactions_of({"x", "never"}) == memory.state.transactions_of({"x", "never"})
             else:
                 disk.step(step)
@@ -135,6 +157,36 @@ def test_it_is_a_ledger_in_memory(history: list[list[Operation] | str], prepared
         disk.begin()
         assert contents(disk.ledger) == contents(memory)
         disk.table.close()
+
+
+HELD_ALREADY = asked(hold("a", 7), "x", 0)
+USES = [
+    [asked(capture("x", 0, "b"), "c", 0)],
+    [asked(capture("x", 2, "b", release_rest=True), "c", 0)],
+    [asked(release("x"), "c", 0)],
+    [asked(hold("a", 5), "y", 0)],
+    [asked(transfer([leg("a", "b", 9), leg("b", "long" * 20, 59)]), "c", 0)],
+]
+
+
+@pytest.mark.parametrize("block", USES, ids=["capture", "a part", "release", "another hold", "transfer"])
+@pytest.mark.parametrize("when", ["not prepared", "prepared", "prepared before the hold"])
+def test_what_a_block_touches_is_brought_in_from_the_table(tmp_path: Path, block: list[Operation], when: str) -> None:
+    disk, memory = Disk(tmp_path / "t", cached_accounts=0), Ledger(RULES, MemoryState())
+    before = [FUNDS, [HELD_ALREADY]]
+    for one in before[: 1 if when == "prepared before the hold" else 2]:
+        assert disk.apply(one) == memory.apply(memory.applied_lsn + 1, 1, one)
+    disk.step("settle")
+    if when != "not prepared":
+        disk.prepare(block, new=True)
+    if when == "prepared before the hold":
+        assert disk.apply(before[1]) == memory.apply(memory.applied_lsn + 1, 1, before[1])
+        disk.step("settle")
+    assert disk.apply(block) == memory.apply(memory.applied_lsn + 1, 1, block)
+    assert contents(disk.ledger) == contents(memory)
+    disk.begin()
+    assert contents(disk.ledger) == contents(memory)
+    disk.table.close()
 
 
 @pytest.fixture
@@ -149,7 +201,7 @@ def deposit(transaction_id: str, account_id: str = "ann", amount: int = 5) -> Op
 
 
 def written(disk: Disk, *operations: Operation) -> None:
-    disk.apply(list(operations), prepared=False, new=True)
+    disk.apply(list(operations))
     for step in ("freeze", "write", "written"):
         disk.step(step)
 
@@ -165,9 +217,9 @@ def test_what_is_not_there_is_told_without_the_disk(disk: Disk, monkeypatch: pyt
 def test_what_is_on_disk_has_to_be_read_before_it_is_needed(disk: Disk) -> None:
     written(disk, deposit("known"))
     disk.begin()
-    assert disk.state.prepare([deposit("known", "ann")], new=False) == Unread(["ann"], ["known"])
-    assert disk.state.prepare([deposit("known", "ann")], new=True) == Unread(["ann"], [])
-    assert disk.state.prepare([rolled_back("known", None, 1)], new=True) == Unread([], ["known"])
+    assert disk.state.prepare([deposit("known", "ann")], new=False) == Unread(["ann"], ["known"], [])
+    assert disk.state.prepare([deposit("known", "ann")], new=True) == Unread(["ann"], [], [])
+    assert disk.state.prepare([rolled_back("known", None, 1)], new=True) == Unread([], ["known"], [])
 
 
 def test_what_was_read_before_a_write_is_not_believed_after_it(disk: Disk) -> None:
@@ -191,7 +243,7 @@ def test_a_block_that_is_prepared_keeps_what_it_needs_over_a_freeze(disk: Disk) 
 
 @pytest.mark.parametrize("act", ["freeze", "write"])
 def test_one_write_at_a_time(disk: Disk, act: str) -> None:
-    disk.apply([deposit("t1")], prepared=False, new=True)
+    disk.apply([deposit("t1")])
     if act == "freeze":
         disk.state.freeze()
     with pytest.raises(BrokenInvariant):
@@ -218,9 +270,11 @@ def test_a_transfer_between_accounts_that_were_evicted(disk: Disk, at_hand: list
     assert not disk.state._clean
     for account_id in at_hand:
         disk.ledger.balance(account_id)
-    outcomes = disk.apply([moved("t3", ("ann", "bob", 4)), moved("t4", ("bob", "ann", 14))], prepared=True, new=True)
+    block = [moved("t3", ("ann", "bob", 4)), moved("t4", ("bob", "ann", 14))]
+    disk.prepare(block, new=True)
+    outcomes = disk.apply(block)
     assert outcomes == [
-        Outcome(OutcomeCode.OK, balances=(5, 13)),
+        Outcome(OutcomeCode.OK, figures=(5, 13)),
         Outcome(OutcomeCode.INSUFFICIENT_BALANCE, leg=0),
     ]
     for step in ("freeze", "write", "written"):
@@ -228,7 +282,7 @@ def test_a_transfer_between_accounts_that_were_evicted(disk: Disk, at_hand: list
     disk.begin()
     assert [disk.ledger.balance(one) for one in ("ann", "bob", "@world")] == [5, 13, -18]
     found = [disk.ledger.find(one) for one in ("t3", "t4")]
-    assert [(one.balances, one.leg) for one in found if one] == [((5, 13), None), ((), 0)]
+    assert [(one.figures, one.leg) for one in found if one] == [((5, 13), None), ((), 0)]
 
 
 def test_balances_in_memory_are_bounded(disk: Disk) -> None:
@@ -253,7 +307,7 @@ async def test_accounts_are_in_memory_soon_after_a_start_and_never_older_than_th
 
 def test_a_write_that_breaks_off_leaves_nothing_that_counts(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     written(disk, deposit("t1"))
-    disk.apply([deposit("t2")], prepared=False, new=True)
+    disk.apply([deposit("t2")])
     disk.step("freeze")
 
     def broken(*_: object) -> None:
