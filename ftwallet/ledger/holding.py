@@ -20,7 +20,7 @@ from ftwallet.ledger.holds import (
 )
 from ftwallet.ledger.operations import Operation
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode
-from ftwallet.ledger.overlay import Kept, Overlay
+from ftwallet.ledger.overlay import Kept
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import WORLD
 
@@ -132,9 +132,3 @@ def _keep(book: Book, hold_id: str, changed: Hold) -> None:
 def _shift(accounts: Kept[int], source: str, target: str, amount: int) -> None:
     accounts[source] = accounts[source] - amount
     accounts[target] = (accounts.get(target) or 0) + amount
-
-
-def book_over(book: Book) -> tuple[Book, Overlay[int], Overlay[bytes]]:
-    """A book over another, and its overlays to keep."""
-    accounts, records = Overlay(book.accounts), Overlay(book.records)
-    return Book(accounts, records), accounts, records

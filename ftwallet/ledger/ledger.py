@@ -14,11 +14,12 @@ from itertools import islice
 from typing import Final
 
 from ftwallet.errors import BrokenInvariant
-from ftwallet.ledger.holding import Book, book_over, capture_hold, expire_hold, place_hold, release_hold
+from ftwallet.ledger.holding import Book, capture_hold, expire_hold, place_hold, release_hold
 from ftwallet.ledger.holds import capture_terms, release_terms
 from ftwallet.ledger.imports import imported_outcome
 from ftwallet.ledger.legs import decode_legs
 from ftwallet.ledger.moving import move
+from ftwallet.ledger.needs import needs
 from ftwallet.ledger.operations import MOVEMENTS, Body, Kind, Operation, rolled_back_body
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
 from ftwallet.ledger.overlay import Kept
@@ -146,7 +147,7 @@ class Ledger:
             outcome = self._move(self._book, operation)
         except ValueError as error:
             raise _bad_record(lsn, error) from error
-        record = remember(operation.body, outcome, lsn, epoch, operation.time_us)
+        record = _remembered(operation, outcome, lsn, epoch)
         self._state.transactions[operation.transaction_id] = record
         return outcome, record
 
@@ -162,11 +163,16 @@ class Ledger:
         """All of these movements, or none; an id that has its outcome already keeps it, and has no say."""
         if len(members) != group.amount or any(one.kind not in MOVEMENTS for one in members):
             raise BrokenInvariant(f"the group at lsn {lsn} holds what no primary writes")
+        remembered = self._state.transactions
         fresh: dict[str, Operation] = {}
         for one in members:
-            if not self._is_settled(one.transaction_id):
+            recorded = remembered.get(one.transaction_id)
+            if recorded is None or is_rolled_back(recorded):
                 fresh.setdefault(one.transaction_id, one)
-        done, decided = self._decide(list(fresh.values()))
+        try:
+            done, decided = self._decide(list(fresh.values()))
+        except ValueError as error:
+            raise _bad_record(lsn, error) from error
         code = _OK if done else OutcomeCode.GROUP_REFUSED
         outcomes.append(Outcome(code))
         records.append(pack(group.kind, code, "", lsn, epoch, group.time_us, group.amount, None))
@@ -176,14 +182,17 @@ class Ledger:
             if outcome is None:
                 outcome, record = self._uncommon(at, epoch, one)
             else:
-                record = remember(one.body, outcome, at, epoch, one.time_us)
-                self._state.transactions[one.transaction_id] = record
+                record = remembered[one.transaction_id] = _remembered(one, outcome, at, epoch)
             outcomes.append(outcome)
             records.append(record)
 
     def _decide(self, movements: Sequence[Operation]) -> tuple[bool, list[Outcome]]:
         """Whether all of them can be done, one after the other; only then have they moved money."""
-        book, accounts, records = book_over(self._book)
+        state = self._state
+        names, keys = needs(movements, state.record)
+        accounts = {name: state.accounts[name] for name in (WORLD, *names) if name in state.accounts}
+        records = {key: state.records[key] for key in keys if key in state.records}
+        book = Book(accounts, records)
         decided: list[Outcome] = []
         for place, one in enumerate(movements):
             outcome = self._move(book, one)
@@ -192,8 +201,9 @@ class Ledger:
                 refused[place] = outcome
                 return False, refused
             decided.append(outcome)
-        accounts.keep()
-        records.keep()
+        state.accounts.update(accounts)
+        for key, record in records.items():
+            state.records[key] = record
         return True, decided
 
     @property
@@ -202,12 +212,13 @@ class Ledger:
 
     def _move(self, book: Book, one: Operation) -> Outcome:
         """Any one movement; raises ValueError on a bad record."""
+        kind = one.kind
+        if kind == _DEPOSIT:
+            return self._deposit(book.accounts, one.account_id, one.amount)
+        if kind == _WITHDRAW:
+            return self._withdraw(book.accounts, one.account_id, one.amount)
         rules = self._standing.rules
-        match one.kind:
-            case Kind.DEPOSIT:
-                return self._deposit(book.accounts, one.account_id, one.amount)
-            case Kind.WITHDRAW:
-                return self._withdraw(book.accounts, one.account_id, one.amount)
+        match kind:
             case Kind.TRANSFER:
                 return move(book.accounts, rules, decode_legs(one.extra))
             case Kind.HOLD:
@@ -216,10 +227,6 @@ class Ledger:
                 return capture_hold(book, rules, capture_terms(one.extra), one.amount, one.time_us)
             case _:
                 return release_hold(book, release_terms(one.extra).hold_id, one.time_us)
-
-    def _is_settled(self, transaction_id: str) -> bool:
-        recorded = self._state.transactions.get(transaction_id)
-        return recorded is not None and not is_rolled_back(recorded)
 
     def _deposit(self, accounts: Kept[int], account_id: str, amount: int) -> Outcome:
         if account_id == WORLD:
@@ -355,6 +362,14 @@ class Ledger:
 
 def _bad_record(lsn: int, error: ValueError) -> BrokenInvariant:
     return BrokenInvariant(f"the record at lsn {lsn} holds what no primary writes: {error}")
+
+
+def _remembered(one: Operation, outcome: Outcome, lsn: int, epoch: int) -> bytes:
+    """A movement with its outcome; those that have no more in their body are the most, and taken the short way."""
+    if one.extra:
+        return remember(one.body, outcome, lsn, epoch, one.time_us)
+    figure = outcome.new_balance if outcome.limit is None else outcome.limit
+    return pack(one.kind, outcome.code, one.account_id, lsn, epoch, one.time_us, one.amount, figure)
 
 
 def _transaction(transaction_id: str, packed: bytes) -> Transaction:
