@@ -29,6 +29,7 @@ from ftwallet.errors import BrokenInvariant, DiskFault, ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, Corruption, Journal
+from ftwallet.journal.checkpoints import list_files, lsn_of
 from ftwallet.journal.identity import Identity
 from ftwallet.ledger.operations import MOVEMENTS, decode_operations
 from ftwallet.node import disk as node_disk
@@ -121,6 +122,7 @@ class World:
             on_primary_death=on_primary_death,  # type: ignore[arg-type]
             segment_bytes=4096,
             state="memory",
+            journal_keep_bytes=4096 if seed % 8 == 7 else 0,  # elsewhere a whole log is checked against the state
             checkpoint_records=25,
             state_sync_records=60,
             request_timeout_s=request_timeout_s,
@@ -394,7 +396,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
     root = Path(tempfile.mkdtemp(prefix="ftwallet-simulation-", dir=base))
     kept = {name: getattr(time, name) for name in ("monotonic", "time_ns", "time", "gmtime")}
     token_hex, executor = secrets.token_hex, node_disk.ThreadPoolExecutor
-    slices, limits, cut = receiving.SLICE_BYTES, node_primary.Limits, Journal.cut
+    slices, limits, cut, trim = receiving.SLICE_BYTES, node_primary.Limits, Journal.cut, Journal.trim
     set_aside = seat.set_damaged_aside
     moves = (membership.check_primary_move, backup_core.check_backup_move)
     tokens = Random(f"{seed} tokens")
@@ -421,6 +423,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
             receiving.SLICE_BYTES = SLICE_BYTES
             node_primary.Limits = partial(limits, slice_bytes=SLICE_BYTES)  # type: ignore[misc, assignment]
             Journal.cut = _copied(world, cut)  # type: ignore[method-assign, assignment]
+            Journal.trim = _trimmed(world, trim)  # type: ignore[method-assign]
             seat.set_damaged_aside = _told_of_damage(world, set_aside)
             structlog.configure(processors=[_into_trace(world)], cache_logger_on_first_use=False)
             yield world
@@ -430,7 +433,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
         membership.check_primary_move, backup_core.check_backup_move = moves
         secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
         receiving.SLICE_BYTES, node_primary.Limits = slices, limits  # type: ignore[misc]
-        Journal.cut = cut  # type: ignore[method-assign]
+        Journal.cut, Journal.trim = cut, trim  # type: ignore[method-assign]
         seat.set_damaged_aside = set_aside
         if world is not None:
             world.dispose()
@@ -447,6 +450,23 @@ def _counted(world: World, role: str, check: Callable[[Any, Any], None]) -> Call
         node = world.nodes.get(PROCESS.get().name)
         for act in node.at_state.pop(str(after), ()) if node else ():
             world.network.later(0.0, act)
+
+    return checked
+
+
+def _trimmed(world: World, trim: Callable[[Journal, int], None]) -> Callable[[Journal, int], None]:
+    """Look at every trimming: what goes was committed, and two files of its state are on the disk."""
+
+    def checked(journal: Journal, lsn: int) -> None:
+        before = journal.first_lsn
+        trim(journal, lsn)
+        if journal.first_lsn == before:
+            return
+        world.coverage["journal: trimmed"] += 1
+        node = world.nodes[journal.directory.parent.name]
+        kept = [path for path in list_files(node.disk.root / "checkpoints") if lsn_of(path) >= journal.first_lsn - 1]
+        if len(kept) < 2:
+            world.fail(f"trim: node {node.name} has trimmed to lsn {journal.first_lsn}, with {len(kept)} states of it")
 
     return checked
 
