@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -32,8 +33,9 @@ running = partial(running_supervised, can_die=True, **_SETTINGS)
 """What the fixture `cluster` runs."""
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory"] if os.environ.get("CAMPAIGN") == "full" else ["disk"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A pair that trims soon. The simulated worlds trim with the state in memory: here that is for `full`."""
     with running_pair(state=request.param, **_SETTINGS) as pair:
         yield pair
 
@@ -188,7 +190,7 @@ def test_D7_without_its_mark_a_trimmed_log_counts_as_damaged(trimmed: Client) ->
 # ---- Below a supervisor: deaths in the middle, and the next primary
 
 
-@pytest.mark.parametrize(("victim", "when"), sample(SEED, list(product(("primary", "backup"), ("before", "after"))), 2))
+@pytest.mark.parametrize(("victim", "when"), sample(SEED, list(product(("primary", "backup"), ("before", "after"))), 1))
 def test_C8_a_node_dies_in_the_middle_of_a_trimming(
     client: Client, cluster: Supervised, victim: str, when: str
 ) -> None:
