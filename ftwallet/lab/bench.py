@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ftwallet.config import load
 from ftwallet.errors import ExitCode
-from ftwallet.lab import batch, failover, growth, memory, overload, recovery, report, single
+from ftwallet.lab import batch, failover, growth, kinds, memory, overload, recovery, report, single
 from ftwallet.lab.pair import temporary_directory
 from ftwallet.lab.peer import suite as peer
 from ftwallet.lab.plan import Plan
@@ -23,6 +23,7 @@ from ftwallet.lab.wrk import find_wrk
 SUITES: dict[str, Callable[[Plan], Report]] = {
     "single": single.measure,
     "mixed": single.measure_mixed,
+    "kinds": kinds.measure,
     "batch": batch.measure,
     "growth": growth.measure,
     "overload": overload.measure,
@@ -38,6 +39,7 @@ _TRANSACTIONS = {"recovery": 100_000, "memory": 1_000_000}
 _CONNECTIONS = {
     "single": (1, 16, 64, 256),
     "mixed": (1, 16, 64, 256),
+    "kinds": (16, 64),
     "growth": (64,),
     "peer": (1, 16, 64),
     "batch": (16,),
@@ -83,7 +85,7 @@ class ConnectionsType(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--connections",
     type=ConnectionsType(),
-    help="How many at a time [1,16,64,256; peer 1,16,64; growth 64; batch 16; overload 1000].",
+    help="How many at a time [1,16,64,256; peer 1,16,64; kinds 16,64; growth 64; batch 16; overload 1000].",
 )
 @click.option("--transactions", type=click.IntRange(min=1), help="Recovery and memory: how many [100000, 1000000].")
 @click.option("--kills", type=click.IntRange(1, 10_000), help="Recovery and failover: how many kills [5, 100].")
@@ -117,11 +119,12 @@ def bench_command(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure throughput and latency (single, mixed, batch, growth, overload, peer), recovery, memory, or failovers.
+    """Measure throughput and latency (single to peer), recovery, memory, or failovers.
 
-    Single is deposits and mixed all that clients ask, against a raw endpoint. Batch is batches of 1,000 and 8,000, and
-    single deposits beside them; growth is deposits with a long past, overload before, during and after a crowd that is
-    refused. Peer is the same wallet on FastAPI, asyncpg and PostgreSQL with a synchronous standby, in turn with ours.
+    Single is deposits and mixed all that clients ask, against a raw endpoint; kinds is transfers in turn with deposits.
+    Batch is batches of 1,000 and 8,000, and single deposits beside them; growth is deposits with a long past, overload
+    before, during and after a crowd that is refused. Peer is the same wallet on FastAPI, asyncpg and PostgreSQL with a
+    synchronous standby, in turn with ours.
     Recovery is the time from a kill to ready, and replay in records a second; memory what a node holds for each id.
     Failover kills the primary again and again under load, if asked with a long past. Runs on a temporary cluster with
     free ports, on the file system of the settings' data_dir; all but failover need wrk, and peer needs PostgreSQL. At

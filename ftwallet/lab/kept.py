@@ -17,7 +17,7 @@ from ftwallet.lab.cluster import Cluster
 from ftwallet.lab.processes import HOST
 from ftwallet.lab.scripts import AMOUNT_MINOR
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, decode_operations
+from ftwallet.ledger.operations import MOVEMENTS, decode_operations
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
@@ -68,7 +68,7 @@ def kept(cluster: Cluster, attempts: Attempts) -> Kept:
     except (BrokenInvariant, DiskFault, Refused, ValueError) as error:
         return Kept(len(ids), 0, 0, [*problems, f"no journal could be replayed: {error}"])
     if strangers := done.keys() - attempts.asked():
-        problems.append(f"{len(strangers):,} deposits were done that nobody asked for")
+        problems.append(f"{len(strangers):,} transactions were done that nobody asked for")
     doubled = sum(count > 1 for count in done.values())
     return Kept(len(ids), len(ids - done.keys()), doubled, problems)
 
@@ -89,7 +89,7 @@ def _balances(cluster: Cluster, answered: dict[int, set[int]]) -> list[str]:
 
 
 def _done(data_dir: Path, past: int) -> Counter[str]:
-    """Replay the longest log, and return how often each deposit after its first `past` records was done.
+    """Replay the longest log, and return how often each transaction after its first `past` records was done.
 
     Raises Refused, DiskFault, ValueError.
     """
@@ -104,7 +104,7 @@ def _done(data_dir: Path, past: int) -> Counter[str]:
         done.update(
             operation.transaction_id
             for operation, outcome in zip(operations, outcomes, strict=True)
-            if operation.kind == Kind.DEPOSIT and outcome.code == OutcomeCode.OK
+            if operation.kind in MOVEMENTS and outcome.code == OutcomeCode.OK
         )
     ledger.check()
     return done

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +18,10 @@ from ftwallet.journal import Journal
 from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
 from ftwallet.journal.identity import Identity
 from ftwallet.lab.pair import BACKUP, PRIMARY, ROLES, Pair
-from ftwallet.lab.scripts import AMOUNT_MINOR, WITHDRAWN_MINOR
+from ftwallet.lab.scripts import AMOUNT_MINOR, TRANSFERRED_MINOR, WITHDRAWN_MINOR
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, decode_operations
+from ftwallet.ledger.legs import accounts_of, decode_legs
+from ftwallet.ledger.operations import Kind, Operation, decode_operations
 from ftwallet.ledger.outcomes import OutcomeCode, Status
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import WORLD, MemoryState
@@ -31,6 +32,7 @@ class Replayed(NamedTuple):
 
     deposits: int
     withdrawals: int
+    transfers: int
     total: int
     lsn: int
     chain: bytes
@@ -39,7 +41,7 @@ class Replayed(NamedTuple):
     @property
     def transactions(self) -> int:
         """How many moved money."""
-        return self.deposits + self.withdrawals
+        return self.deposits + self.withdrawals + self.transfers
 
 
 class Proof(NamedTuple):
@@ -127,12 +129,22 @@ def _replayed(pair: Pair, node: str) -> Replayed:
             if any(outcome.code != OutcomeCode.OK for outcome in outcomes):
                 raise ValueError(f"not every operation from lsn {block.first_lsn} on was done")
             kinds.update(operation.kind for operation in operations)
+            _look_at_transfers(operations)
     ledger.check()
     if ledger.duplicates:
         raise ValueError(f"{ledger.duplicates} ids were executed twice")
     total = -(ledger.balance(WORLD) or 0)
-    moved = kinds[Kind.DEPOSIT], kinds[Kind.WITHDRAW], total
+    moved = kinds[Kind.DEPOSIT], kinds[Kind.WITHDRAW], kinds[Kind.TRANSFER], total
     return Replayed(*moved, journal.durable_lsn, journal.chain, ledger.digest)
+
+
+def _look_at_transfers(operations: Sequence[Operation]) -> None:
+    """Raise ValueError when one is not as a load asks it: so much from one account to another, which adds up to 0."""
+    for operation in operations:
+        if operation.kind == Kind.TRANSFER:
+            legs = decode_legs(operation.extra)
+            if [one.amount for one in legs] != [TRANSFERRED_MINOR] or len(accounts_of(legs)) != 2:
+                raise ValueError(f"{operation.transaction_id} is a transfer that nobody asked for")
 
 
 def _beginning(checkpoints: Path, journal: Journal) -> Ledger:
@@ -151,7 +163,7 @@ def _beside_memory(replayed: Replayed, digest: bytes) -> list[str]:
     problems = []
     if replayed.digest != digest:
         problems.append("a replay of the journal gives another digest than the node had in memory")
-    deposits, withdrawals, total, *_ = replayed
+    deposits, withdrawals, _, total, *_ = replayed
     if total != deposits * AMOUNT_MINOR - withdrawals * WITHDRAWN_MINOR:
         problems.append(f"{deposits:,} deposits and {withdrawals:,} withdrawals brought {total:,} minor units")
     return problems

@@ -1,4 +1,4 @@
-"""wrk's scripts (Lua): deposits, each with an id never used before, or a mix of all that clients ask.
+"""wrk's scripts (Lua): one kind of request, each with an id never used before, or a mix of all that clients ask.
 
 A request is put together by hand, because wrk.format would cost more than the rest of the script. One thread alone
 keeps up with a server in Python many times over; ids still name the thread, as wrk may have several. What was counted
@@ -7,6 +7,7 @@ is printed as one line of JSON at the end, so nothing depends on how wrk lays ou
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 ACCOUNTS = 1_000
@@ -15,6 +16,18 @@ AMOUNT_MINOR = 125
 
 WITHDRAWN_MINOR = 25
 """What each withdrawal of the mix takes: less than comes in meanwhile, so none is refused."""
+
+TRANSFERRED_MINOR = 1
+"""What each transfer takes from one account to the next: each gives as often as it gets, so none is refused."""
+
+
+class Requests(StrEnum):
+    """What a load asks."""
+
+    DEPOSITS = "deposits"
+    TRANSFERS = "transfers"
+    MIX = "mix"
+
 
 LINE = "ftwallet-load "
 """What the line with the counts begins with."""
@@ -42,8 +55,12 @@ function post(path, body)
   return "POST " .. path .. head .. #body .. "\\r\\n\\r\\n" .. body
 end
 
+function name(index)
+  return '"account-' .. (index * 7919) % accounts .. '"'
+end
+
 function account(index)
-  return '{"account_id":"account-' .. (index * 7919) % accounts .. '"'
+  return '{"account_id":' .. name(index)
 end
 
 function deposit(index)
@@ -56,6 +73,15 @@ function request()
   sent = sent + 1
   fresh = sent
   return deposit(sent)
+end
+"""
+
+_TRANSFERS: Final = """
+function request()
+  sent = sent + 1
+  fresh = sent
+  return post("/transfer", '{"from_account_id":' .. name(sent) .. ',"to_account_id":' .. name(sent + 1) ..
+    ',"amount":TRANSFERRED,"transaction_id":"' .. prefix .. sent .. '"}')
 end
 """
 
@@ -104,10 +130,18 @@ end
 """
 
 
-def lua(mixed: bool = False) -> str:
-    """Return the script of deposits, or of the mix."""
-    script = _BEGIN + (_MIX if mixed else _DEPOSITS) + _END
-    words = {"DEPOSITED": decimals(AMOUNT_MINOR), "WITHDRAWN": decimals(WITHDRAWN_MINOR), "LINE": LINE}
+_ASKING: Final = {Requests.DEPOSITS: _DEPOSITS, Requests.TRANSFERS: _TRANSFERS, Requests.MIX: _MIX}
+
+
+def lua(requests: Requests = Requests.DEPOSITS) -> str:
+    """Return the script that asks these."""
+    script = _BEGIN + _ASKING[requests] + _END
+    words = {
+        "DEPOSITED": decimals(AMOUNT_MINOR),
+        "WITHDRAWN": decimals(WITHDRAWN_MINOR),
+        "TRANSFERRED": decimals(TRANSFERRED_MINOR),
+        "LINE": LINE,
+    }
     for word, text in words.items():
         script = script.replace(word, text)
     return script

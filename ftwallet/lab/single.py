@@ -20,7 +20,7 @@ from ftwallet.lab.processes import CpuMeter, raw_server
 from ftwallet.lab.profiling import Profiled, layers_grid, profile_under_load
 from ftwallet.lab.proof import Proof, prove
 from ftwallet.lab.report import Grid, Report, document
-from ftwallet.lab.scripts import ACCOUNTS
+from ftwallet.lab.scripts import ACCOUNTS, Requests
 from ftwallet.lab.wrk import Errors, Order, run_wrk
 from ftwallet.supervisor.processes import Child
 
@@ -109,7 +109,7 @@ def measure_mixed(plan: Plan) -> Report:
     with temporary_pair(plan.directory, plan.settings) as pair, raw_server(plan.directory / "raw.log") as (port, raw):
         _warm_up(plan, pair, port)
         fill(plan, pair, ACCOUNTS)  # so that every account is there and has enough for its first withdrawals
-        lines = [_measure_at(plan, connections, pair, port, raw, mixed=True) for connections in plan.connections]
+        lines = [_measure_at(plan, connections, pair, port, raw, Requests.MIX) for connections in plan.connections]
         proof = prove(pair)
     return report_of(plan, MIXED, lines, proof)
 
@@ -121,14 +121,16 @@ def _warm_up(plan: Plan, pair: Pair, port: int) -> None:
         pair.load(plan.wrk, Order(pair.port, _WARM_UP_CONNECTIONS, plan.warm_up_s))
 
 
-def _measure_at(plan: Plan, connections: int, pair: Pair, port: int, raw: Child, *, mixed: bool = False) -> Line:
+def _measure_at(
+    plan: Plan, connections: int, pair: Pair, port: int, raw: Child, requests: Requests = Requests.DEPOSITS
+) -> Line:
     raws: list[Measured] = []
     loads: list[Measured] = []
     for number in range(1, plan.rounds + 1):
         meter = CpuMeter({"server": [raw.pid]})
-        load = run_wrk(plan.wrk, Order(port, connections, plan.seconds, mixed=mixed))
+        load = run_wrk(plan.wrk, Order(port, connections, plan.seconds, requests=requests))
         raws.append(Measured(load, meter.percent()))
-        loads.append(pair.load(plan.wrk, Order(pair.port, connections, plan.seconds, mixed=mixed)))
+        loads.append(pair.load(plan.wrk, Order(pair.port, connections, plan.seconds, requests=requests)))
         progress(
             f"Connections {connections}, round {number} of {plan.rounds}: raw {load.per_second:,.0f}/s, "
             f"FT-Wallet {loads[-1].load.per_second:,.0f}/s"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftwallet.errors import Refused
-from ftwallet.lab.scripts import ACCOUNTS, LINE, lua
+from ftwallet.lab.scripts import ACCOUNTS, LINE, Requests, lua
 
 _LONGEST_ANSWER_S = 10
 _START_AND_END_S = 30.0
@@ -75,7 +75,7 @@ class Load(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A load on 127.0.0.1 for `seconds`: deposits, or a mix of requests, on so many accounts.
+    """A load on 127.0.0.1 for `seconds`: deposits or other requests, on so many accounts.
 
     Nothing more is asked once `limit` answers have come, if that is not 0.
     """
@@ -84,7 +84,7 @@ class Order(NamedTuple):
     connections: int
     seconds: int
     limit: int = 0
-    mixed: bool = False
+    requests: Requests = Requests.DEPOSITS
     accounts: int = ACCOUNTS
 
 
@@ -101,7 +101,7 @@ def find_wrk() -> str:
 def run_wrk(wrk: str, order: Order) -> Load:
     """Put the load on and return what it saw. Raises Refused when wrk could not do it."""
     with tempfile.NamedTemporaryFile("w", prefix="ftwallet-", suffix=".lua") as script:
-        script.write(lua(order.mixed))
+        script.write(lua(order.requests))
         script.flush()
         used, began = _children_cpu_s(), time.monotonic()
         ended = _run(_command(wrk, order, Path(script.name)), order.seconds + _START_AND_END_S)

@@ -13,7 +13,7 @@ import pytest
 from ftwallet.config import Config, load
 from ftwallet.errors import Refused
 from ftwallet.journal.journal import SEGMENT_BYTES
-from ftwallet.lab import batch, growth, overload, preload, recovery, replay, single
+from ftwallet.lab import batch, growth, kinds, overload, preload, recovery, replay, single
 from ftwallet.lab.pair import own_config, temporary_directory, temporary_pair, write_config
 from ftwallet.lab.plan import Plan
 from ftwallet.node.base import StoreBase
@@ -57,6 +57,19 @@ def test_a_short_mix_is_measured_and_verified(place: Path) -> None:
     (line,) = found.document["lines"]
     assert line["ratio"] > 0
     assert not any(line["mix"]["errors"].values())
+
+
+@needs_wrk
+def test_short_runs_of_all_kinds_are_measured_and_verified(place: Path) -> None:
+    with temporary_directory(place) as directory:
+        plan = Plan("wrk", directory, Config(), seconds=1, rounds=1, connections=(8,), warm_up_s=0)
+        found = kinds.measure(plan)
+    assert found.ok, found.lines
+    (line,) = found.document["lines"]
+    assert line["ratios"]["transfers"] > 0
+    for kind in ("deposits", "transfers"):
+        assert line[kind]["requests_per_s"] > 0
+        assert not any(line[kind]["errors"].values())
 
 
 @needs_wrk

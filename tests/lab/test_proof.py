@@ -8,7 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ftwallet.lab.proof import _replayed
+from ftwallet.lab.proof import _look_at_transfers, _replayed
+from ftwallet.lab.scripts import TRANSFERRED_MINOR
+from ftwallet.ledger.legs import Leg, leg, transfer
+from ftwallet.ledger.operations import Operation, asked
 from ftwallet.node.storage import open_storage
 from tests.node.test_receiving import BLOCKS, SEGMENT_BYTES, take_checkpoint, two_checkpoints, write_log
 
@@ -29,3 +32,19 @@ def test_a_log_that_begins_after_a_checkpoint_is_replayed_from_there(tmp_path: P
         path.unlink()
     with pytest.raises(ValueError, match="no sound checkpoint of it"):
         _replayed(pair, "b")  # type: ignore[arg-type]
+
+
+def test_a_transfer_is_one_that_the_load_asks_for() -> None:
+    asked_for = [transferred("t1", leg("ann", "bob", TRANSFERRED_MINOR))]
+    _look_at_transfers(asked_for)
+    for strange in (
+        transferred("t2", leg("ann", "bob", TRANSFERRED_MINOR + 1)),
+        transferred("t2", leg("@world", "bob", TRANSFERRED_MINOR)),
+        transferred("t2", leg("ann", "bob", TRANSFERRED_MINOR), leg("bob", "ann", TRANSFERRED_MINOR)),
+    ):
+        with pytest.raises(ValueError, match="t2 is a transfer that nobody asked for"):
+            _look_at_transfers([*asked_for, strange])
+
+
+def transferred(transaction_id: str, *legs: Leg) -> Operation:
+    return asked(transfer(legs), transaction_id, 1)

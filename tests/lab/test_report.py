@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ftwallet.cli.commands import ftwallet_run
-from ftwallet.lab import growth, machine, overload, report, single
+from ftwallet.lab import growth, kinds, machine, overload, report, single
 from ftwallet.lab.bench import ConnectionsType
 from ftwallet.lab.pair import Measured
 from ftwallet.lab.peer import suite
@@ -18,6 +18,7 @@ from ftwallet.lab.peer.suite import Batches, BatchFigures
 from ftwallet.lab.probing import BROKEN, Probe
 from ftwallet.lab.proof import Proof, counted
 from ftwallet.lab.report import Report
+from ftwallet.lab.scripts import Requests
 from ftwallet.lab.single import Figures, Line
 from ftwallet.lab.wrk import Errors
 from tests.lab.figures import FACTS, deposits, load, plan, raw
@@ -87,6 +88,25 @@ def test_what_does_not_fit_is_said_and_fails(facts: None, tmp_path: Path) -> Non
     assert not found.ok
     assert found.lines[-1] == "NOT VERIFIED: the nodes differ in deposits"
     assert found.document["verified"]["problems"] == ["the nodes differ in deposits"]
+
+
+@pytest.mark.parametrize(("transfers", "verdict"), [(4_000, "met"), (3_990, "NOT MET")])
+def test_every_kind_is_held_against_deposits(
+    facts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], transfers: int, verdict: str
+) -> None:
+    figures = {
+        Requests.DEPOSITS: Figures.of([deposits(5_000)]),
+        Requests.TRANSFERS: Figures.of([deposits(transfers, 2.0)]),
+    }
+    found = kinds.report_of(plan(tmp_path), [kinds.Line(16, figures), kinds.Line(64, figures)], REAL)
+    assert [one for one in found.lines if one.startswith("Asked")] == [
+        f"Asked at 64 connections: transfers at 0.8 of deposits; {verdict}"
+    ]
+    assert found.document["lines"][0]["ratios"] == {"transfers": transfers / 5_000}
+    report.print_tables(found)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["16", "deposits", "5,000", "1.00", "2.00", "0", "80", "%", "40", "%", "10", "%"] in rows
+    assert found.ok
 
 
 def postgres(requests: int, p50_ms: float) -> Measured:

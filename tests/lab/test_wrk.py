@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from ftwallet.cli.commands import ftwallet_run
 from ftwallet.errors import Refused
-from ftwallet.lab.scripts import lua
+from ftwallet.lab.scripts import Requests, lua
 from ftwallet.lab.wrk import Errors, Load, Order, find_wrk, parse, run_wrk, transaction_id
 
 TEXT = """Running 5s test @ http://127.0.0.1:18000
@@ -46,11 +46,12 @@ def test_wrk_without_its_counts_is_refused_with_its_last_words(output: str, said
         parse(output)
 
 
-def test_the_script_holds_no_placeholders_and_the_amount_in_decimals() -> None:
-    for script in (lua(), lua(mixed=True)):
-        assert '"amount":1.25,' in script
-        assert not any(word in script for word in ("DEPOSITED", "WITHDRAWN", "LINE"))
-    assert '"amount":0.25,' in lua(mixed=True)
+@pytest.mark.parametrize("requests", Requests)
+def test_the_script_holds_no_placeholders_and_its_amounts_in_decimals(requests: Requests) -> None:
+    script = lua(requests)
+    assert not any(word in script for word in ("DEPOSITED", "WITHDRAWN", "TRANSFERRED", "LINE"))
+    own = {Requests.DEPOSITS: "1.25", Requests.TRANSFERS: "0.01", Requests.MIX: "0.25"}[requests]
+    assert f'"amount":{own},' in script
 
 
 def test_ids_name_run_thread_and_number() -> None:
