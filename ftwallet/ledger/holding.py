@@ -18,9 +18,9 @@ from ftwallet.ledger.holds import (
     hold_key,
     hold_terms,
 )
+from ftwallet.ledger.kept import Kept
 from ftwallet.ledger.operations import Operation
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode
-from ftwallet.ledger.overlay import Kept
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import WORLD
 

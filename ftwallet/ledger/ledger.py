@@ -17,12 +17,12 @@ from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.holding import Book, capture_hold, expire_hold, place_hold, release_hold
 from ftwallet.ledger.holds import capture_terms, release_terms
 from ftwallet.ledger.imports import imported_outcome
+from ftwallet.ledger.kept import Kept
 from ftwallet.ledger.legs import decode_legs
 from ftwallet.ledger.moving import move
 from ftwallet.ledger.needs import needs
 from ftwallet.ledger.operations import MOVEMENTS, Body, Kind, Operation, rolled_back_body
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
-from ftwallet.ledger.overlay import Kept
 from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, remember, unpack
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
 from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread

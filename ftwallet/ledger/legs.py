@@ -53,8 +53,11 @@ def transfer(legs: Sequence[Leg]) -> Body:
 def decode_legs(extra: bytes) -> list[Leg]:
     """The legs in the `extra` of a transfer; raises ValueError on anything that `transfer` does not write."""
     legs = _decoder.decode(extra)
-    if not 1 <= len(legs) <= MAX_LEGS or any(one.source == one.target or not one.low | one.high for one in legs):
+    if not 1 <= len(legs) <= MAX_LEGS:
         raise ValueError("legs that no primary writes")
+    for one in legs:
+        if one.source == one.target or not one.low | one.high:
+            raise ValueError("legs that no primary writes")
     return legs
 
 

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
+
 from ftwallet import platform
 from ftwallet.cli import main
 from ftwallet.journal import checkpoints, frames, quarantine, segments
-from ftwallet.ledger import moving
+from ftwallet.ledger import ledger
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.overlay import Overlay
+from ftwallet.ledger.legs import accounts_of
 from ftwallet.node import ports, process, receiving, seat, service, underway
 from ftwallet.node.base import StoreBase
 from ftwallet.node.disk import Disk
@@ -222,12 +224,16 @@ def _no_fingerprint() -> None:
 
 
 def _keep_the_legs_before_a_refusal() -> None:
-    class Through(Overlay[int]):
-        def __setitem__(self, key: str, value: int) -> None:
-            super().__setitem__(key, value)
-            self.keep()
+    move = ledger.move
 
-    _replace(moving, "Overlay", Through)
+    def move_each_alone(accounts: Any, rules: Any, legs: Any) -> Any:
+        for place, one in enumerate(legs):
+            outcome = move(accounts, rules, [one])
+            if outcome.code:
+                return structs.replace(outcome, leg=place)
+        return structs.replace(outcome, figures=tuple(accounts[one] for one in accounts_of(legs)))
+
+    _replace(ledger, "move", move_each_alone)
 
 
 def _no_limit_of_bodies() -> None:

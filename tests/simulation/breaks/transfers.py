@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from unittest import mock
 
 from msgspec import structs
 
-from ftwallet.ledger import moving
-from ftwallet.ledger.legs import decode_legs, transfer
+from ftwallet.ledger import ledger
+from ftwallet.ledger.kept import Kept
+from ftwallet.ledger.legs import Leg, accounts_of, decode_legs, transfer
 from ftwallet.ledger.operations import Kind, Operation
-from ftwallet.ledger.overlay import Overlay
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode
+from ftwallet.ledger.rules import Rules
 from ftwallet.node import storage
 from tests.simulation.breaks.breaking import Break, Patch, method
 from tests.simulation.breaks.requests import execute_twice
 
 
-class _Through(Overlay[int]):
-    """What an Overlay must not be: every change is made below at once, and stays."""
-
-    def __setitem__(self, key: str, value: int) -> None:
-        super().__setitem__(key, value)
-        self.keep()
-
-
 def legs_before_a_refusal_stay() -> Patch:
-    return mock.patch.object(moving, "Overlay", _Through)
+    def replace(whole: Any) -> Any:
+        def move(accounts: Kept[int], rules: Rules, legs: Sequence[Leg]) -> Outcome:
+            for place, one in enumerate(legs):
+                outcome = whole(accounts, rules, [one])
+                if outcome.code != OutcomeCode.OK:
+                    return structs.replace(outcome, leg=place)
+            return Outcome(OutcomeCode.OK, figures=tuple(accounts[one] for one in accounts_of(legs)))
+
+        return move
+
+    return method(ledger, "move", replace)
 
 
 def replay_the_first_leg() -> Patch:
