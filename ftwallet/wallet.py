@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 MAX_BATCH_OPERATIONS: Final = 8_192
 """Most operations of one batch."""
 
-Movement = tuple[Kind, str, int, str]
-"""A deposit or withdrawal as it is asked: kind, account id, amount in minor units, transaction id."""
+Movement = tuple[Kind, str, int, str, bytes]
+"""A movement as it is asked: kind, account id, amount in minor units, transaction id, and the rest of its `Body`."""
 
 
 class Answer(NamedTuple):
@@ -36,7 +36,8 @@ class Answer(NamedTuple):
 class BatchAnswer(NamedTuple):
     """The outcomes of a batch, by the place of each movement in what was submitted.
 
-    An `Outcome` for what was done now, with its lsn in `lsns`; an `Answer` for an id that had been asked before.
+    An `Outcome` for a deposit or withdrawal that was done now; an `Answer` for what is of another kind, or was asked
+    before, which it says. `lsns` has the lsn of each.
     `epoch` and `mode` are those of now; `lsn` is the newest of all.
     """
 

@@ -19,7 +19,9 @@ from ftwallet.api.decode import (
     FieldError,
     Malformed,
     decode_operation_slowly,
+    parse_object,
 )
+from ftwallet.api.transfer_body import read_transfer
 from ftwallet.errors import ClientError
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS, account_id_problem, transaction_id_problem
 from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_amount, parse_plain_amounts
@@ -27,7 +29,11 @@ from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import MAX_BATCH_OPERATIONS, Movement
 
-KINDS: Final = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
+_MOVEMENTS: Final = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
+_OTHERS: Final = {"transfer": read_transfer}
+"""Kinds with a body of their own, and who reads them."""
+
+KINDS: Final = (*_MOVEMENTS, *_OTHERS)
 MODES: Final = ("independent", "all_or_nothing")
 REPLIES: Final = ("full", "compact")
 
@@ -152,7 +158,7 @@ class BatchBody:
         if len(amounts) != len(operations):  # a text of several lines is no amount, whatever stands on each
             return []
         return [
-            (_DEPOSIT if type(one) is _Deposit else _WITHDRAW, one.account_id, amount, one.transaction_id)
+            (_DEPOSIT if type(one) is _Deposit else _WITHDRAW, one.account_id, amount, one.transaction_id, b"")
             for one, amount in zip(operations, amounts, strict=True)
         ]
 
@@ -185,7 +191,7 @@ class BatchBody:
             return _told(msgspec.json.encode(one), rules)
         if account_id[0] == "@" or not (self._printable or (account_id + transaction_id).isprintable()):
             return _told(msgspec.json.encode(one), rules)
-        return (_DEPOSIT if type(one) is _Deposit else _WITHDRAW), account_id, amount, transaction_id
+        return (_DEPOSIT if type(one) is _Deposit else _WITHDRAW), account_id, amount, transaction_id, b""
 
 
 _DEPOSIT: Final = Kind.DEPOSIT
@@ -336,12 +342,20 @@ def _read_operation(raw: msgspec.Raw, rules: Rules) -> Movement:
         return _told(text, rules)
     if account_id_problem(one.account_id) or transaction_id_problem(one.transaction_id):
         return _told(text, rules)
-    return (_DEPOSIT if type(one) is _Deposit else _WITHDRAW), one.account_id, amount, one.transaction_id
+    return (_DEPOSIT if type(one) is _Deposit else _WITHDRAW), one.account_id, amount, one.transaction_id, b""
 
 
 def _told(text: bytes, rules: Rules) -> Movement:
     """The definition of what is accepted; it says all that is wrong."""
     if len(text) > _MAX_OPERATION_BYTES:
         raise Malformed([FieldError("operation", f"is longer than the limit of {_MAX_OPERATION_BYTES} bytes")])
-    kind, (account_id, amount, transaction_id) = decode_operation_slowly(text, KINDS, rules)
-    return KINDS[kind], account_id, amount, transaction_id
+    members = parse_object(text, "operation")
+    asked = next((value for name, value in members if name == "kind"), None)
+    if isinstance(asked, str) and asked not in KINDS:  # whose other fields cannot be told right from wrong
+        raise Malformed([FieldError("kind", f"must be {' or '.join(KINDS)}")])
+    read = _OTHERS.get(str(asked))
+    if read is not None:
+        (kind, account_id, amount, extra), transaction_id = read(members, None, rules, ("kind",))
+        return kind, account_id, amount, transaction_id, extra
+    name, (account_id, amount, transaction_id) = decode_operation_slowly(members, KINDS, rules)
+    return _MOVEMENTS[name], account_id, amount, transaction_id, b""

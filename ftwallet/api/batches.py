@@ -16,7 +16,7 @@ from ftwallet.api.batch_body import BatchBody, OperationError, decode_batch
 from ftwallet.api.decode import Malformed
 from ftwallet.api.reply import JSON, Header, Reply, framed, standing
 from ftwallet.ledger.operations import Body
-from ftwallet.ledger.outcomes import Outcome, OutcomeCode, message
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, message, outcome_of
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable, Wallet
 
 _TOLD_AT_ONCE: Final = 256
@@ -74,7 +74,7 @@ class _Batch:
         """The whole reply."""
         results = self._answer.results
         answers = [one for one in results if isinstance(one, Answer)]
-        replayed = len(answers)
+        replayed = sum(one.replayed for one in answers)
         where = self._where(all_replayed=replayed == len(results) > 0)
         if answers:
             done = sum(_is_done(one) for one in results)
@@ -102,9 +102,8 @@ class _Batch:
         outcomes = [_outcome(one) for one in self._answer.results]
         blamed = (place for place, one in enumerate(outcomes) if one.code is not OutcomeCode.GROUP_REFUSED)
         place = next(blamed, 0)
-        kind, _, amount, transaction_id = self._body.movements[place]
-        outcome = outcomes[place]
-        sentence = message(Body(kind, "", amount), outcome, self._exponent)
+        kind, account_id, amount, transaction_id, extra = self._body.movements[place]
+        sentence = message(Body(kind, account_id, amount, extra), outcomes[place], self._exponent)
         return problems.batch_refused(self._body.indices[place], transaction_id, sentence, where)
 
     async def _told(self) -> AsyncIterator[bytes]:
@@ -126,15 +125,15 @@ class _Batch:
                 yield self._movement(index, movement, result, lsn)
 
     def _movement(self, index: int, movement: Movement, result: Outcome | Answer, lsn: int) -> _Told:
-        kind, _, amount, transaction_id = movement
+        kind, account_id, amount, transaction_id, _ = movement
         if isinstance(result, Answer):
             if result.differs is not None:
                 return _Told(index, problems.id_reused(transaction_id, result.differs), 0, replayed=False)
             if result.transaction.code is _OK:
                 body = movement_body(result.transaction, self._exponent)
-                return _Told(index, (200, [], body), lsn, replayed=True)
-            return _Told(index, problems.refused(result, self._exponent), lsn, replayed=True)
-        sentence = message(Body(kind, "", amount), result, self._exponent)
+                return _Told(index, (200, [], body), lsn, result.replayed)
+            return _Told(index, problems.refused(result, self._exponent), lsn, result.replayed)
+        sentence = message(Body(kind, account_id, amount), result, self._exponent)
         if result.code is _OK:
             body = done_body(sentence, result.new_balance, transaction_id, self._exponent)
             return _Told(index, (200, [], body), lsn, replayed=False)
@@ -147,7 +146,7 @@ class _Batch:
 def _outcome(result: Outcome | Answer) -> Outcome:
     if not isinstance(result, Answer):
         return result
-    return Outcome(result.transaction.code, result.transaction.new_balance, result.transaction.limit)
+    return outcome_of(result.transaction)
 
 
 def _is_done(result: Outcome | Answer) -> bool:

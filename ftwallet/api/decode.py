@@ -178,10 +178,10 @@ def decode_movement_slowly(body: bytes, key: str | None, rules: Rules) -> Moveme
     return _movement(fields, errors, key, rules)
 
 
-def decode_operation_slowly(text: bytes, kinds: Collection[str], rules: Rules) -> tuple[str, MovementFields]:
-    """Read one operation of a batch, which names its kind. Raises Malformed or AmountRefused."""
+def decode_operation_slowly(members: JsonObject, kinds: Collection[str], rules: Rules) -> tuple[str, MovementFields]:
+    """Read one deposit or withdrawal of a batch, which names its kind. Raises Malformed or AmountRefused."""
     known = ("kind", *_MOVEMENT_FIELDS)
-    fields, errors = split_fields(parse_object(text, "operation"), known, known)
+    fields, errors = split_fields(members, known, known)
     kind = fields.get("kind")
     if "kind" in fields and (not isinstance(kind, str) or kind not in kinds):
         errors.append(FieldError("kind", f"must be {' or '.join(kinds)}"))

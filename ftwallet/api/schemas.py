@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from ftwallet.api.batch_body import KINDS, MODES, REPLIES
+from ftwallet.api.batch_body import MODES, REPLIES
 from ftwallet.api.decode import IDEMPOTENCY_KEY
 from ftwallet.api.problems import ProblemType
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS
@@ -67,6 +67,7 @@ _MOVEMENT: Final[Described] = {
 }
 _END: Final = {"oneOf": [_ACCOUNT_ID, {"const": WORLD, "description": "The outside of the wallet."}]}
 _LEG: Final[Described] = {"from_account_id": _END, "to_account_id": _END, "amount": _ASKED_AMOUNT}
+_LEGS: Final[Described] = {"type": "array", "minItems": 1, "maxItems": MAX_LEGS, "items": _object(_LEG)}
 _LEG_DONE: Final[Described] = {"from_account_id": _STRING, "to_account_id": _STRING, "amount": _AMOUNT}
 _BALANCES: Final[Described] = {
     "type": "array",
@@ -79,7 +80,7 @@ _OPERATION_ANSWER: Final[Described] = {
     "replayed": {"type": "boolean", "description": "Whether its id had been asked before."},
     "answer": {
         "description": "The body of the single call.",
-        "oneOf": [{"$ref": "#/components/schemas/MovementDone"}, {"$ref": "#/components/schemas/Problem"}],
+        "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("MovementDone", "TransferDone", "Problem")],
     },
 }
 _COUNTS: Final[Described] = {
@@ -96,7 +97,7 @@ SCHEMAS: Final[Described] = {
             _object({**_LEG, "transaction_id": TRANSACTION_ID}, required=list(_LEG)),
             _object(
                 {
-                    "legs": {"type": "array", "minItems": 1, "maxItems": MAX_LEGS, "items": _object(_LEG)},
+                    "legs": _LEGS,
                     "transaction_id": TRANSACTION_ID,
                 },
                 required=["legs"],
@@ -111,7 +112,13 @@ SCHEMAS: Final[Described] = {
                 "type": "array",
                 "minItems": 1,
                 "maxItems": MAX_BATCH_OPERATIONS,
-                "items": _object({"kind": {"enum": list(KINDS)}, **_MOVEMENT}),
+                "items": {
+                    "oneOf": [
+                        _object({"kind": {"enum": ["deposit", "withdraw"]}, **_MOVEMENT}),
+                        _object({"kind": {"const": "transfer"}, **_LEG, "transaction_id": TRANSACTION_ID}),
+                        _object({"kind": {"const": "transfer"}, "legs": _LEGS, "transaction_id": TRANSACTION_ID}),
+                    ]
+                },
             },
         },
         required=["operations"],

@@ -120,10 +120,18 @@ def _leg(one: _Leg | _Single, rules: Rules) -> Leg | None:
 
 def decode_transfer_slowly(body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
     """Read a transfer and say all that is wrong with it. Raises Malformed or AmountRefused."""
-    members = parse_object(body)
+    return read_transfer(parse_object(body), key, rules)
+
+
+def read_transfer(members: JsonObject, key: str | None, rules: Rules, beside: Sequence[str] = ()) -> tuple[Body, str]:
+    """Read the members of a transfer, among which those named in `beside` are somebody else's.
+
+    Raises Malformed or AmountRefused.
+    """
     several = any(name == "legs" for name, _ in members)
     needed = ("legs",) if several else LEG_FIELDS
-    fields, errors = split_fields(members, _FIELDS, needed if key is not None else (*needed, "transaction_id"))
+    needed = needed if key is not None else (*needed, "transaction_id")
+    fields, errors = split_fields(members, (*beside, *_FIELDS), needed)
     check_transaction_id(errors, fields, key)
     if several:
         errors += [

@@ -134,7 +134,13 @@ def sentence(transaction: Transaction, exponent: int) -> str:
     body = None
     if one.kind is not None:
         body = Body(one.kind, one.account_id or "", one.amount or 0, one.extra)
-    return message(body, Outcome(one.code, one.new_balance, one.limit, one.figures, one.leg), exponent)
+    return message(body, outcome_of(one), exponent)
+
+
+def outcome_of(transaction: Transaction) -> Outcome:
+    """What its operation was answered."""
+    one = transaction
+    return Outcome(one.code, one.new_balance, one.limit, one.figures, one.leg)
 
 
 def _refusal(outcome: Outcome, exponent: int) -> str:

@@ -22,7 +22,8 @@ from ftwallet.ledger.operations import Body, Operation
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, first_difference
 from ftwallet.ledger.packed import is_rolled_back
 from ftwallet.node.line import Line
-from ftwallet.node.underway import Batch, Slice, Underway
+from ftwallet.node.tail import pending_transaction
+from ftwallet.node.underway import Batch, Slice, Underway, transaction_of
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable
 
 Item = TypeVar("Item")
@@ -100,7 +101,7 @@ class Batches:
 
     async def _draw(self, asked: _Asked, slices: Iterable[Sequence[Movement]]) -> None:
         for movements in _cut(slices, self._line.slice_size):
-            ids = [transaction_id for _, _, _, transaction_id in movements]
+            ids = [transaction_id for _, _, _, transaction_id, _ in movements]
             await self._bring_in(ids)
             if asked.batch.future.done():  # out of time, and told so: nothing more of it may begin
                 return
@@ -123,7 +124,7 @@ class Batches:
     async def _claim_group(self, asked: _Asked, whole: Slice, slices: Iterable[Sequence[Movement]]) -> None:
         try:
             for movements in _cut(slices, self._line.slice_size):
-                ids = [transaction_id for _, _, _, transaction_id in movements]
+                ids = [transaction_id for _, _, _, transaction_id, _ in movements]
                 await self._bring_in(ids)
                 self._claim(asked, whole, movements, ids)
                 await asyncio.sleep(0)
@@ -161,8 +162,8 @@ class Batches:
             self._keep_room(asked, asked.count - places[0])
         time_us = self._now_us()
         operations = [
-            Operation(kind, transaction_id, account_id, amount & _LOW, amount >> 64, time_us)
-            for kind, account_id, amount, transaction_id in movements
+            Operation(kind, transaction_id, account_id, amount & _LOW, amount >> 64, time_us, extra)
+            for kind, account_id, amount, transaction_id, extra in movements
         ]
         self._underway.by_id.update(dict.fromkeys([movement.transaction_id for movement in operations], one))
         one.operations += operations
@@ -199,19 +200,15 @@ class Batches:
         """An id may come twice with the same body; beyond that either all ids are new, or none is."""
         begun = self._underway.by_id
         for place, movement in asked.others:
-            kind, account_id, amount, transaction_id = movement
+            transaction_id = movement[3]
             if begun.get(transaction_id) is not whole:
                 if whole.operations:
                     raise BatchMismatch(place, transaction_id)
                 continue
-            first = whole.pending(transaction_id).operation
-            for name, was, now in (
-                ("type", first.kind, kind),
-                ("account_id", first.account_id, account_id),
-                ("amount", first.amount, amount),
-            ):
-                if was != now:
-                    raise BatchMismatch(place, transaction_id, name)
+            first = pending_transaction(whole.pending(transaction_id).operation, 0, 0)
+            differs = first_difference(first, _body(movement))
+            if differs is not None:
+                raise BatchMismatch(place, transaction_id, differs)
 
     # ---- Out of it
 
@@ -220,7 +217,7 @@ class Batches:
         lsns = [0] * asked.places
         standing, lsn = self._standing(), 0
         for one in asked.batch.slices:
-            _put(results, one.places, one.outcomes)
+            _put(results, one.places, _results(one, standing.mode))
             _put(lsns, one.places, range(one.lsn, one.lsn + len(one.operations)))
             lsn = max(lsn, one.lsn + len(one.operations) - 1)
         async for place, answer in self._replays(asked.others):
@@ -237,31 +234,44 @@ class Batches:
             some = others[at : at + _LOOKED_UP_AT_ONCE]
             for _, movement in some:
                 await self._settled(movement)
-            await self._bring_in([transaction_id for _, (_, _, _, transaction_id) in some])
+            await self._bring_in([movement[3] for _, movement in some])
             mode = self._standing().mode
-            for place, (kind, account_id, amount, transaction_id) in some:
-                known = self._ledger.find(transaction_id)
+            for place, movement in some:
+                known = self._ledger.find(movement[3])
                 if known is None or known.status is not Status.COMMITTED:
                     raise Unavailable("The outcome of all operations is not known yet", in_doubt=True)
-                differs = first_difference(known, Body(kind, account_id, amount))
-                yield place, Answer(known, True, mode, differs)
+                yield place, Answer(known, True, mode, first_difference(known, _body(movement)))
             await asyncio.sleep(0)
 
     async def _settled(self, movement: Movement) -> None:
         """Wait for an id that is under way; it may come to nothing."""
-        kind, account_id, amount, transaction_id = movement
-        found = self._underway.by_id.get(transaction_id)
+        found = self._underway.by_id.get(movement[3])
         if found is None:
             return
         if isinstance(found, Slice):
             await asyncio.wait((found.batch.future,))
             return
-        future = self._underway.wait(found, Body(kind, account_id, amount), time.monotonic())
+        future = self._underway.wait(found, _body(movement), time.monotonic())
         await asyncio.wait((future,))
         future.exception()  # what came of it is looked up
 
 
 _NO_OUTCOME: Final = Outcome(OutcomeCode.ROLLED_BACK)
+
+
+def _body(movement: Movement) -> Body:
+    kind, account_id, amount, _, extra = movement
+    return Body(kind, account_id, amount, extra)
+
+
+def _results(one: Slice, mode: str) -> Sequence[Outcome | Answer]:
+    """Outcomes of a slice; where they alone do not tell what to answer, the whole transaction."""
+    if not any(operation.extra for operation in one.operations):
+        return one.outcomes
+    return [
+        Answer(transaction_of(operation, outcome, lsn, one.epoch), False, mode) if operation.extra else outcome
+        for lsn, (operation, outcome) in enumerate(zip(one.operations, one.outcomes, strict=True), one.lsn)
+    ]
 
 
 def _put(whole: list[Item], places: Sequence[int], items: Sequence[Item]) -> None:

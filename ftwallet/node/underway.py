@@ -274,7 +274,7 @@ def _tell(pending: Pending, outcome: Outcome, mode: str) -> None:
     """Answer everybody who waits for one transaction."""
     if not pending.waiters:
         return
-    transaction = _transaction(pending, outcome)
+    transaction = transaction_of(pending.operation, outcome, pending.lsn, pending.epoch)
     for waiter in pending.waiters:
         if not waiter.future.done():
             differs = None if waiter.first else first_difference(transaction, waiter.body)
@@ -288,8 +288,8 @@ def _fail(waiters: Iterable[Waiter], sentence: str, *, in_doubt: bool) -> None:
             waiter.future.set_exception(error)
 
 
-def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
-    one = pending.operation
+def transaction_of(one: Operation, outcome: Outcome, lsn: int, epoch: int) -> Transaction:
+    """An operation that has its outcome, and its place in the log."""
     return Transaction(
         one.transaction_id,
         Kind(one.kind),
@@ -297,8 +297,8 @@ def _transaction(pending: Pending, outcome: Outcome) -> Transaction:
         one.amount,
         outcome.code,
         outcome.new_balance,
-        pending.lsn,
-        pending.epoch,
+        lsn,
+        epoch,
         one.time_us,
         Status.COMMITTED,
         outcome.limit,

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Scope
 
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Body, Kind, Operation, group, operation
-from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, first_difference
+from ftwallet.ledger.operations import Kind, Operation, group, operation
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, first_difference, outcome_of
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement
@@ -67,12 +67,12 @@ class MemoryWallet:
             asked = {movement[3]: _asked(movement) for movement in movements}
             self.apply(group(len(asked), NOON_US), *asked.values())
             answers = [await self.submit(*movement) for movement in movements]
-            told = _Told([_outcome(answer) for answer in answers], [answer.transaction.lsn for answer in answers])
+            told = _Told([_result(answer) for answer in answers], [answer.transaction.lsn for answer in answers])
         else:
             told = _Told()
             for movement in movements:
                 answer = await self.submit(*movement)
-                told.results.append(answer if answer.replayed else _outcome(answer))
+                told.results.append(_result(answer))
                 told.lsns.append(answer.transaction.lsn)
         return BatchAnswer(told.results, told.lsns, max(told.lsns, default=0), self.epoch, self.mode)
 
@@ -80,7 +80,7 @@ class MemoryWallet:
         first: dict[str, Movement] = {}
         for place, movement in enumerate(movements):
             known = self.ledger.find(movement[3]) or _pending(_asked(first.setdefault(movement[3], movement)))
-            differs = first_difference(known, Body(*movement[:3]))
+            differs = first_difference(known, _asked(movement).body)
             if differs is not None:
                 raise BatchMismatch(place, movement[3], differs)
         known_at = [place for place, movement in enumerate(movements) if self.ledger.find(movement[3])]
@@ -112,13 +112,15 @@ class _Told:
 
 
 def _asked(movement: Movement) -> Operation:
-    kind, account_id, amount, transaction_id = movement
-    return operation(kind, transaction_id, account_id, amount, NOON_US)
+    kind, account_id, amount, transaction_id, extra = movement
+    return operation(kind, transaction_id, account_id, amount, NOON_US, extra)
 
 
-def _outcome(answer: Answer) -> Outcome:
-    done = answer.transaction
-    return Outcome(done.code, done.new_balance, done.limit)
+def _result(answer: Answer) -> Outcome | Answer:
+    """As a node tells it of a batch."""
+    if answer.replayed or answer.transaction.extra:
+        return answer
+    return outcome_of(answer.transaction)
 
 
 def _pending(asked: Operation) -> Transaction:

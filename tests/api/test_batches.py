@@ -44,8 +44,50 @@ def batch(*operations: object, **fields: object) -> bytes:
     return json.dumps({**fields, "operations": operations}).encode()
 
 
+def moved(transaction_id: str, amount: object = 1, source: str = "user123", target: str = "bob") -> dict[str, Any]:
+    ends = {"from_account_id": source, "to_account_id": target}
+    return {"kind": "transfer", **ends, "amount": amount, "transaction_id": transaction_id}
+
+
 async def send(wallet: MemoryWallet, body: bytes) -> Got:
     return await ask(build_app(wallet), "POST", PATH, body)
+
+
+async def test_transfers_are_answered_to_the_byte_as_single_calls() -> None:
+    fee = {"from_account_id": "bob", "to_account_id": "fees", "amount": "0.1"}
+    several = {"kind": "transfer", "legs": [dict(list(moved("x").items())[1:4]), fee], "transaction_id": "l"}
+    malformed = {**moved("m"), "to_account_id": "user123"}
+    story = [
+        op("t1", 10.5),
+        moved("t2", "4.25"),
+        several,
+        moved("t3", 100),
+        moved("t2", "4.25"),
+        malformed,
+        moved("n", 0),
+    ]
+    story += [moved("t2", 1), {**moved("u"), "kind": "gift"}, {**moved("v"), "fee": 1}, op("w", 1, "withdraw", "bob")]
+    together, alone = MemoryWallet(), MemoryWallet()
+    document = json.loads((await send(together, batch(*story))).body)
+    for one, told in zip(story, document["results"], strict=True):
+        if one["kind"] == "gift":
+            assert told["answer"]["detail"] == "kind must be deposit or withdraw or transfer"
+            continue
+        got = await single(alone, one)
+        assert (told["status"], told["answer"]) == (got.status, json.loads(got.body)), one
+    assert together.ledger.digest == alone.ledger.digest
+    assert (document["done"], document["replayed"], document["operations"]) == (5, 2, 11)
+
+
+async def test_a_group_of_transfers_names_the_leg_that_refused_it() -> None:
+    wallet = MemoryWallet()
+    await send(wallet, batch(op("t1", 5)))
+    fee = {"from_account_id": "bob", "to_account_id": "fees", "amount": 5}
+    several = {"kind": "transfer", "legs": [dict(list(moved("x").items())[1:4]), fee], "transaction_id": "l"}
+    got = await send(wallet, batch(moved("t2", 3), several, moved("t3", 2), mode="all_or_nothing"))
+    assert got.status == 400, got.body
+    assert "Insufficient balance (legs[1])" in json.loads(got.body)["detail"]
+    assert wallet.balance("user123") == 500
 
 
 async def single(wallet: MemoryWallet, one: dict[str, Any]) -> Got:

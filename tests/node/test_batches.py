@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ftwallet.faults.injector import Injector
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Body, Kind, operation
+from ftwallet.ledger.legs import Leg, leg, transfer
+from ftwallet.ledger.operations import Body, Kind, asked
 from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState
@@ -63,11 +64,11 @@ class Pipeline:
         )
 
     def single(self, movement: Movement) -> asyncio.Future[Answer]:
-        kind, account_id, amount, transaction_id = movement
-        body = Body(kind, account_id, amount)
+        kind, account_id, amount, transaction_id, extra = movement
+        body = Body(kind, account_id, amount, extra)
         pending = self.underway.get(transaction_id)
         if pending is None:
-            pending = self.underway.add(operation(kind, transaction_id, account_id, amount, 7))
+            pending = self.underway.add(asked(body, transaction_id, 7))
             self.line.add(pending)
         return self.underway.wait(pending, body, time.monotonic())
 
@@ -108,11 +109,16 @@ class Pipeline:
 
 
 def deposit(transaction_id: str, amount: int = 1, account_id: str = "a") -> Movement:
-    return Kind.DEPOSIT, account_id, amount, transaction_id
+    return Kind.DEPOSIT, account_id, amount, transaction_id, b""
 
 
 def withdraw(transaction_id: str, amount: int = 1, account_id: str = "a") -> Movement:
-    return Kind.WITHDRAW, account_id, amount, transaction_id
+    return Kind.WITHDRAW, account_id, amount, transaction_id, b""
+
+
+def move(transaction_id: str, *legs: Leg) -> Movement:
+    kind, account_id, amount, extra = transfer(legs)
+    return kind, account_id, amount, transaction_id, extra
 
 
 def many(count: int, word: str = "t") -> list[Movement]:
@@ -397,17 +403,47 @@ async def test_a_node_that_stops_takes_no_further_slice() -> None:
     assert codes(await pipeline.done(*many(12))) == [OK] * 12
 
 
+ids = st.sampled_from([f"t{number}" for number in range(15)])
+movements = st.tuples(
+    st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]), st.sampled_from("ab"), st.integers(1, 3), ids, st.just(b"")
+)
+transfers = st.builds(move, ids, st.sampled_from([leg("a", "b", 2), leg("b", "a", 1)]))
+
+
+async def test_transfers_among_others_have_the_whole_transaction_for_an_answer() -> None:
+    pipeline = Pipeline()
+    batch = (deposit("t0", 9), move("t1", leg("a", "b", 4)), move("t2", leg("b", "a", 5)), withdraw("t3", 1, "b"))
+    answer = await pipeline.done(*batch)
+    assert codes(answer) == [OK, OK, OutcomeCode.INSUFFICIENT_BALANCE, OK]
+    moved = answer.results[1]
+    assert isinstance(moved, Answer)
+    assert (moved.replayed, moved.transaction.figures, moved.transaction.lsn) == (False, (5, 4), 2)
+    again = await pipeline.done(*batch)
+    assert [one.replayed for one in again.results if isinstance(one, Answer)] == [True] * 4
+    assert again.lsns == answer.lsns
+
+
+async def test_a_group_of_transfers_is_all_or_nothing_and_sent_again_as_it_was() -> None:
+    pipeline = Pipeline()
+    await pipeline.done(deposit("fund", 9))
+    batch = (move("t1", leg("a", "b", 4)), move("t2", leg("b", "c", 5)))
+    refused = await pipeline.done(*batch, all_or_nothing=True)
+    assert codes(refused) == [OutcomeCode.GROUP_REFUSED, OutcomeCode.INSUFFICIENT_BALANCE]
+    assert pipeline.ledger.balance("b") is None
+    with pytest.raises(BatchMismatch) as mismatch:
+        await pipeline.done(batch[0], move("t2", leg("b", "c", 1)), all_or_nothing=True)
+    assert (mismatch.value.place, mismatch.value.differs) == (1, "amount")
+    with pytest.raises(BatchMismatch) as twice:
+        await pipeline.done(move("t4", leg("a", "b", 4)), move("t4", leg("a", "c", 4)), all_or_nothing=True)
+    assert twice.value.differs == "to_account_id"
+
+
 @given(
     st.lists(
         st.tuples(
             st.booleans(),
             st.lists(
-                st.tuples(
-                    st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]),
-                    st.sampled_from("ab"),
-                    st.integers(1, 3),
-                    st.sampled_from([f"t{number}" for number in range(15)]),
-                ),
+                st.one_of(movements, movements, transfers),
                 min_size=1,
                 max_size=10,
             ),
@@ -415,16 +451,16 @@ async def test_a_node_that_stops_takes_no_further_slice() -> None:
         max_size=6,
     )
 )
-def test_whatever_is_asked_at_once_each_id_is_done_once(asked: list[tuple[bool, list[Movement]]]) -> None:
-    asyncio.run(_all_at_once(asked))
+def test_whatever_is_asked_at_once_each_id_is_done_once(batches: list[tuple[bool, list[Movement]]]) -> None:
+    asyncio.run(_all_at_once(batches))
 
 
-async def _all_at_once(asked: Sequence[tuple[bool, list[Movement]]]) -> None:
+async def _all_at_once(batches: Sequence[tuple[bool, list[Movement]]]) -> None:
     pipeline = Pipeline()
-    tasks = [pipeline.submit(*movements, all_or_nothing=group) for group, movements in asked]
+    tasks = [pipeline.submit(*movements, all_or_nothing=group) for group, movements in batches]
     await pipeline.play()
     told: dict[str, tuple[OutcomeCode, int]] = {}
-    for (group, movements), task in zip(asked, tasks, strict=True):
+    for (group, movements), task in zip(batches, tasks, strict=True):
         assert task.done()
         if isinstance(task.exception(), BatchMismatch | Unavailable):
             assert group or isinstance(task.exception(), Unavailable)

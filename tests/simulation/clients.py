@@ -53,7 +53,8 @@ class Call:
 
     @property
     def movement(self) -> Movement:
-        return self.kind, self.account, self.amount, self.transaction_id
+        kind, account, amount, extra = self.body
+        return kind, account, amount, self.transaction_id, extra
 
     @property
     def refused(self) -> bool:
