@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.chunks import AccountsChunk, EndChunk, HeadChunk, TransactionsChunk, decode_chunk, encode_chunk
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Kind, Operation, operation, rolled_back
+from ftwallet.ledger.legs import leg, transfer
+from ftwallet.ledger.operations import Kind, Operation, asked, operation, rolled_back
 from ftwallet.ledger.rules import Rules, changed_rules
 from ftwallet.ledger.state import MemoryState, checkpoint_chunks
 
@@ -21,9 +22,13 @@ RULES = Rules(2, 2**128 - 1, 2**128 - 1)
 account_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)
 transaction_ids = st.text("abc\u00e9\u674e", min_size=1, max_size=3)
 amounts = st.one_of(st.integers(1, 2**33), st.integers(1, 2**127))
-payments = st.builds(
+movements = st.builds(
     operation, st.sampled_from([Kind.DEPOSIT, Kind.WITHDRAW]), transaction_ids, account_ids, amounts, st.just(9)
 )
+ends = st.lists(account_ids | st.just("@world"), min_size=2, max_size=2, unique=True)
+legs = st.builds(lambda both, amount: leg(*both, amount), ends, amounts)
+transfers = st.builds(asked, st.lists(legs, min_size=1, max_size=3).map(transfer), transaction_ids, st.just(9))
+payments = st.one_of(movements, transfers)
 rollbacks = st.builds(rolled_back, transaction_ids, st.none() | payments, st.just(9))
 histories = st.lists(st.one_of(payments, payments, rollbacks), max_size=40)
 
