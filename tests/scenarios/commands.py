@@ -9,8 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from ftwallet.journal.set_aside import Blocks, copies
+from ftwallet.ledger.legs import accounts_of, decode_legs, leg
 from ftwallet.ledger.operations import Kind, Operation, decode_operations
-from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.outcomes import OutcomeCode, Transaction
 from ftwallet.node.backup import BackupNode
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.wallet import Unavailable
@@ -107,14 +108,21 @@ class Stage:
     # ---- Clients
 
     async def do_deposit(self, transaction_id: str, account: str, amount: str) -> None:
-        await self._ask(transaction_id, Kind.DEPOSIT, account, int(amount))
+        await self._ask(self._call(transaction_id, Kind.DEPOSIT, account, amount))
 
     async def do_withdraw(self, transaction_id: str, account: str, amount: str) -> None:
-        await self._ask(transaction_id, Kind.WITHDRAW, account, int(amount))
+        await self._ask(self._call(transaction_id, Kind.WITHDRAW, account, amount))
+
+    async def do_transfer(self, transaction_id: str, *words: str) -> None:
+        """`transfer t3 alice shop 60 shop fees 3`: from, to and how much of each leg."""
+        legs = [leg(words[at], words[at + 1], int(words[at + 2])) for at in range(0, len(words), 3)]
+        call = self._call(transaction_id, Kind.TRANSFER, "", "0")
+        call.legs = tuple(legs)
+        await self._ask(call)
 
     async def do_begin(self, kind: str, transaction_id: str, account: str, amount: str) -> None:
         """Ask, and do not wait for the answer."""
-        self._spawn(self._ask(transaction_id, Kind[kind.upper()], account, int(amount)))
+        self._spawn(self._ask(self._call(transaction_id, Kind[kind.upper()], account, amount)))
         await asyncio.sleep(_UNDER_WAY_S)
 
     async def do_retry(self, transaction_id: str, times: str = "1", *_: str) -> list[str] | None:
@@ -139,9 +147,11 @@ class Stage:
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         return self.world.loop.create_task(work, context=self.clients.process.context.copy())
 
-    async def _ask(self, transaction_id: str, kind: Kind, account: str, amount: int) -> None:
-        call = Call(transaction_id, kind, account, amount, self.world.loop.time())
-        self.clients.history.calls.setdefault(transaction_id, call)
+    def _call(self, transaction_id: str, kind: Kind, account: str, amount: str) -> Call:
+        return Call(transaction_id, kind, account, int(amount), self.world.loop.time())
+
+    async def _ask(self, call: Call) -> None:
+        self.clients.history.calls.setdefault(call.transaction_id, call)
         await self._try(call)
 
     async def _try(self, call: Call) -> None:
@@ -164,7 +174,7 @@ class Stage:
             again = ", as answered before" if answer.replayed else ""
             self._say(
                 f"{name}: {OutcomeCode(told.code).name}, lsn {told.lsn}, epoch {told.epoch}, "
-                f"balance {told.new_balance}, from {node}, {answer.mode}{again}"
+                f"{_balances(told)}, from {node}, {answer.mode}{again}"
             )
 
     # ---- Deaths
@@ -363,6 +373,15 @@ def _standing(node: SimNode, in_sync: bool) -> str:
     )
 
 
+def _balances(told: Transaction) -> str:
+    if told.kind is not Kind.TRANSFER:
+        return f"balance {told.new_balance}"
+    if told.leg is not None:
+        return f"legs[{told.leg}] cannot be done"
+    accounts = accounts_of(decode_legs(told.extra))
+    return ", ".join(f"{account} has {balance}" for account, balance in zip(accounts, told.figures, strict=True))
+
+
 def _records(blocks: Any) -> list[str]:
     return [
         f"lsn {lsn}, epoch {block.epoch}: {_record(one)}"
@@ -374,4 +393,7 @@ def _records(blocks: Any) -> list[str]:
 def _record(one: Operation) -> str:
     if one.kind in (Kind.DEPOSIT, Kind.WITHDRAW):
         return f"{Kind(one.kind).name} {one.transaction_id} {one.account_id} {one.amount}"
+    if one.kind == Kind.TRANSFER:
+        moves = ", ".join(f"{moved.source} {moved.target} {moved.amount}" for moved in decode_legs(one.extra))
+        return f"TRANSFER {one.transaction_id} {moves}"
     return f"{Kind(one.kind).name} {one.transaction_id}".rstrip()
