@@ -363,12 +363,10 @@ class PrimaryWalletService:
 
     # ---- Recovery
 
-    def recover_pending_transactions(self) -> int:
-        """Count the PENDING records that recovery found; the protocol settles them, forward or back."""
-        count = self._tail.count
-        if count:
-            self._log.info(f"WAL: Found {count} PENDING transactions to settle")
-        return count
+    def recover_pending_transactions(self) -> None:
+        """Say how many PENDING records recovery found; the protocol settles them, forward or back."""
+        if self._tail.count:
+            self._log.info(f"WAL: Found {self._tail.count} PENDING transactions to settle")
 
     async def before_cut(self, lsn: int) -> None:
         """What the log has beyond `lsn` was never answered: remember it, so that ROLLED_BACK goes on record."""
