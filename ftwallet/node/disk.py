@@ -92,6 +92,10 @@ class Disk:
             while one and not state.take(await self._run(self._lookups, state.fetch, one)):
                 pass
 
+    async def look_up(self, work: Callable[[], Returned]) -> Returned:
+        """Read a little of the ledger's state on disk, among the look-ups of requests."""
+        return await self._run(self._lookups, work)
+
     async def warm(self, state: State) -> None:
         """Have as many accounts in memory as there is room for, a few at a time, before anybody asks for them."""
         if not state.on_disk:

@@ -46,6 +46,11 @@ class Line:
         return len(self._transactions) + self._in_slices + self._reserved
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether anything waits that nobody has given up."""
+        return bool(self._slices) or any(not pending.given_up for pending in self._transactions)
+
+    @property
     def has_slices(self) -> bool:
         """Whether a slice of a batch waits."""
         return bool(self._slices)

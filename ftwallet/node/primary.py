@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 import structlog
@@ -14,11 +14,13 @@ from ftwallet.errors import BrokenInvariant, ClientError, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.journal import Block
 from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import Operation
 from ftwallet.ledger.outcomes import Transaction
 from ftwallet.ledger.rules import Rules
 from ftwallet.node import readable
 from ftwallet.node.checkpointing import Checkpointer
 from ftwallet.node.disk import Disk
+from ftwallet.node.expiries import Expiries
 from ftwallet.node.failover import FailoverManager
 from ftwallet.node.lead import Lead
 from ftwallet.node.offering import Offering
@@ -67,6 +69,7 @@ class PrimaryNode:
         self._base = storage.base
         self._disk = Disk(storage.journal, storage.identity, storage.background)
         self._service = self._new_service(storage, injector)
+        self._expiries = Expiries(storage.ledger, self._disk, self._service)
         self._core = _new_core(config, storage, register)
         self._checkpointer = Checkpointer(
             storage.base,
@@ -144,6 +147,7 @@ class PrimaryNode:
         self._spawn(self._keep_house())
         self._spawn(self._disk.warm(self.ledger.state))
         self._spawn(self._trimmer.run())
+        self._spawn(self._expiries.run())
         self._lead.start()
         failover = FailoverManager(
             self._ports.partner,
@@ -310,8 +314,9 @@ class PrimaryNode:
             self._spawn(self._ports.serve_rest())
         await self._ports.serve()
 
-    def _applied(self, block: Block) -> None:
+    def _applied(self, block: Block, operations: Sequence[Operation]) -> None:
         self._checkpointer.applied(block)
+        self._expiries.applied(operations)
 
     def _needed_after(self) -> int:
         """What a backup may be sent of the log: nothing before it has acked, and all while the tail is not settled."""

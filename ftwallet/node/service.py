@@ -39,6 +39,7 @@ from ftwallet.node.batches import Batches, Standing
 from ftwallet.node.disk import Disk
 from ftwallet.node.lead import Lead
 from ftwallet.node.line import Line, Load
+from ftwallet.node.log_clock import LogClock
 from ftwallet.node.rollbacks import Rollbacks, rollback_record
 from ftwallet.node.tail import Tail, pending_transaction
 from ftwallet.node.transaction_log import TransactionLog
@@ -83,7 +84,7 @@ class PrimaryWalletService:
         rollbacks: Rollbacks,
         injector: Injector,
         settings: Settings,
-        on_applied: Callable[[Block], None],
+        on_applied: Callable[[Block, Sequence[Operation]], None],
         newest_time_us: int,
     ) -> None:
         self._ledger = ledger
@@ -107,7 +108,7 @@ class PrimaryWalletService:
         self._commit_lsn = ledger.applied_lsn
         self._marked_lsn = disk.journal.commit_lsn
         self._committed_at = 0.0
-        self._last_time_us = newest_time_us
+        self.now_us = LogClock(newest_time_us).now_us
         self._log = structlog.get_logger()
         self._batches = Batches(
             ledger,
@@ -117,7 +118,7 @@ class PrimaryWalletService:
             standing=lambda: Standing(self.ready, self.epoch, self._durability),
             bring_in=self._bring_in,
             refuse=self._refuse,
-            now_us=self._now_us,
+            now_us=self.now_us,
             wake=self._work.set,
         )
         self._recorded = TransactionLog("WAL: Recorded PENDING transaction", "WAL: Recorded PENDING transactions")
@@ -143,6 +144,11 @@ class PrimaryWalletService:
     def opened(self) -> bool:
         """Whether recovery is over, also while it stops."""
         return self._serving
+
+    @property
+    def takes_records(self) -> bool:
+        """Whether it serves, and has room for records of its own that can wait."""
+        return self.ready and not self._disk_is_full
 
     @property
     def mode(self) -> str:
@@ -259,7 +265,7 @@ class PrimaryWalletService:
 
     def _begin(self, body: Body, transaction_id: str) -> Pending:
         self._refuse(1)
-        pending = self._underway.add(asked(body, transaction_id, self._now_us()))
+        pending = self._underway.add(asked(body, transaction_id, self.now_us()))
         if self._injector.armed:
             self._inject_at_the_ends(transaction_id)
         self._queue.add(pending)
@@ -337,7 +343,7 @@ class PrimaryWalletService:
     def _execute(self, block: Block) -> None:
         operations = decode_operations(block.payload)
         self._ledger.apply(block.first_lsn, block.epoch, operations)
-        self._on_applied(block)
+        self._on_applied(block, operations)
 
     def _commit_transaction(self, batch: _Batch) -> None:
         """Execute a batch that is durable wherever it must be, and answer it."""
@@ -352,7 +358,7 @@ class PrimaryWalletService:
             if self._injector.arming and self._injector.arming.stage is Stage.COMMITTED:
                 self._disk.append_mark_now(block.last_lsn)
             self._injector.reached(Stage.COMMITTED, ids, block.first_lsn)
-        self._on_applied(block)
+        self._on_applied(block, operations)
         mode = self._durability
         for pending, outcome in zip(load.transactions, outcomes, strict=False):  # those of slices follow
             self._underway.answer(pending, outcome, mode)
@@ -386,7 +392,7 @@ class PrimaryWalletService:
         operations = [one for one in decode_operations(encoded) if self._is_unknown(one.transaction_id)]
         for one in operations:
             self._log.warning(f"WAL: Rolled back transaction {one.transaction_id}: only the backup had it, and cut it")
-        for record in self.append([rollback_record(one, self._now_us()) for one in operations]):
+        for record in self.append([rollback_record(one, self.now_us()) for one in operations]):
             record.add_done_callback(lambda done: done.exception())  # told, when the node stops before it is durable
 
     def _is_unknown(self, transaction_id: str) -> bool:
@@ -399,9 +405,9 @@ class PrimaryWalletService:
         self._opened = True
         _refuse_other_decimals(self._settings.rules, self._ledger)
         self.watch_disk()
-        records = self._rollbacks.operations(self._ledger, self._now_us())
+        records = self._rollbacks.operations(self._ledger, self.now_us())
         if self._settings.rules != self._ledger.rules:
-            records.append(changed_rules(self._settings.rules, self._now_us()))
+            records.append(changed_rules(self._settings.rules, self.now_us()))
         await asyncio.gather(*self.append(records))
         await self._rollbacks.forget()
         self._serving = True
@@ -444,9 +450,14 @@ class PrimaryWalletService:
     async def drained(self, timeout_s: float) -> bool:
         """Wait until nothing is under way, at most `timeout_s` seconds; tells whether that has come."""
         until = time.monotonic() + timeout_s
-        while len(self._underway) and time.monotonic() < until:
+        while self._is_busy and time.monotonic() < until:
             await asyncio.sleep(_DRAIN_POLL_S)
-        return not len(self._underway)
+        return not self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        """Records of our own count as well: what a backup that is to lead has not got would be cut from this log."""
+        return bool(len(self._underway) or self._inflight or self._queue.is_waited_for)
 
     def fail_all(self) -> None:
         """Tell everybody who waits that the outcome is not known."""
@@ -455,11 +466,6 @@ class PrimaryWalletService:
     def wake(self) -> None:
         """The protocol's state has changed: look again whether blocks may be appended."""
         self._work.set()
-
-    def _now_us(self) -> int:
-        """Microseconds since 1970 UTC, never before what the log has already, also with a clock that was set back."""
-        self._last_time_us = max(self._last_time_us, time.time_ns() // 1000)
-        return self._last_time_us
 
 
 def _refuse_other_decimals(configured: Rules, ledger: Ledger) -> None:
