@@ -10,6 +10,7 @@ from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.rules import Rules
 
 if TYPE_CHECKING:
+    from ftwallet.ledger.holds import Hold
     from ftwallet.ledger.outcomes import Outcome, Transaction
 
 MAX_BATCH_OPERATIONS: Final = 8_192
@@ -115,11 +116,14 @@ class Wallet(Protocol):
         Raises `Unavailable` within the request time-out when the outcome of any is not known, `BatchMismatch`.
         """
 
-    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+    async def bring_in(self, account_ids: Sequence[str] = (), transaction_id: str = "", hold_id: str = "") -> None:
         """Have what is to be asked next in memory, without holding up anything else while the disk is read."""
 
     def balance(self, account_id: str) -> int | None:
-        """Balance of an account, None when it is unknown."""
+        """Balance of an account, None when it is unknown; what is on hold stands in an account of its own (`HELD`)."""
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """A hold as it stands; None when none was made under this id."""
 
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id, also while it is PENDING; None when it is unknown."""
@@ -146,11 +150,15 @@ class NoWallet:
         """Raise Unavailable."""
         raise Unavailable("The wallet is starting or recovering", in_doubt=True)
 
-    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+    async def bring_in(self, account_ids: Sequence[str] = (), transaction_id: str = "", hold_id: str = "") -> None:
         """Nothing is known."""
 
     def balance(self, account_id: str) -> int | None:
         """No account is known."""
+        return None
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """No hold is known."""
         return None
 
     def find(self, transaction_id: str) -> Transaction | None:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from ftwallet.ledger.holds import Hold, capture_terms, expires_us, hold_terms, release_terms
 from ftwallet.ledger.legs import accounts_of, decode_legs
 from ftwallet.ledger.money import format_amount
 from ftwallet.ledger.operations import Kind
@@ -20,16 +21,28 @@ from ftwallet.ledger.outcomes import Status, Transaction, sentence
 HEALTHY: Final = b'{"status":"healthy"}'
 INITIALIZING: Final = b'{"status":"initializing"}'
 
+_NOTHING_FOR_ZERO: Final = frozenset({Kind.TRANSFER, Kind.CAPTURE, Kind.RELEASE})
+"""Kinds whose amount stands elsewhere, or was left out, when it is 0 on record."""
+
 _encode: Final = msgspec.json.Encoder().encode
 _BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def movement_body(transaction: Transaction, exponent: int) -> bytes:
     """Body of a movement that was done."""
-    said = sentence(transaction, exponent)
-    if transaction.kind is Kind.TRANSFER:
-        return transfer_body(said, transaction.extra, transaction.figures, transaction.transaction_id, exponent)
-    return done_body(said, transaction.new_balance, transaction.transaction_id, exponent)
+    said, transaction_id = sentence(transaction, exponent), transaction.transaction_id
+    match transaction.kind:
+        case Kind.TRANSFER:
+            return transfer_body(said, transaction.extra, transaction.figures, transaction_id, exponent)
+        case Kind.HOLD:
+            return held_body(said, transaction, exponent)
+        case Kind.CAPTURE | Kind.RELEASE:
+            return b'{"success":true,"message":%b,%b,"transaction_id":%b}' % (
+                _encode(said),
+                _hold_figures(transaction.figures[1:], exponent),
+                _encode(transaction_id),
+            )
+    return done_body(said, transaction.new_balance, transaction_id, exponent)
 
 
 def done_body(sentence: str, new_balance: int | None, transaction_id: str, exponent: int) -> bytes:
@@ -50,6 +63,39 @@ def transfer_body(said: str, legs: bytes, balances: Sequence[int], transaction_i
     )
 
 
+def held_body(said: str, transaction: Transaction, exponent: int) -> bytes:
+    """The same of a hold."""
+    return b'{"success":true,"message":%b,"new_balance":%b,"expires_at":%b,"transaction_id":%b}' % (
+        _encode(said),
+        _number(transaction.new_balance, exponent),
+        _expiry(expires_us(hold_terms(transaction.extra), transaction.time_us)),
+        _encode(transaction.transaction_id),
+    )
+
+
+def hold_body(hold_id: str, hold: Hold, exponent: int) -> bytes:
+    """Body of a hold as it stands."""
+    return (b'{"hold_id":%b,"account_id":%b,"amount":%b,"captured":%b,"left":%b,"status":"%b","expires_at":%b}') % (
+        _encode(hold_id),
+        _encode(hold.account_id),
+        _number(hold.amount, exponent),
+        _number(hold.captured, exponent),
+        _number(hold.left, exponent),
+        hold.state.name.lower().encode("ascii"),
+        _expiry(hold.expires_us),
+    )
+
+
+def account_body(account_id: str, balance: int, held: int, exponent: int) -> bytes:
+    """Body of an account: what is available, what is on hold, and both."""
+    return b'{"account_id":%b,"balance":%b,"held":%b,"total":%b}' % (
+        _encode(account_id),
+        _number(balance, exponent),
+        _number(held, exponent),
+        _number(balance + held, exponent),
+    )
+
+
 def balance_body(balance: int, exponent: int) -> bytes:
     """Body of a balance, in minor units."""
     return b'{"success":true,"balance":%b,"message":"Balance retrieved"}' % _number(balance, exponent)
@@ -60,13 +106,9 @@ def transaction_body(transaction: Transaction, exponent: int) -> bytes:
     pending = transaction.status is Status.PENDING
     kind = transaction.kind
     said = sentence(transaction, exponent)
-    legs, amount = b"", transaction.amount
-    if kind is Kind.TRANSFER:
-        amount = None
-        legs = b',"legs":%b,"balances":%b' % (
-            _legs(transaction.extra, exponent),
-            _balances(transaction.extra, transaction.figures, exponent),
-        )
+    amount = transaction.amount
+    if kind in _NOTHING_FOR_ZERO:
+        amount = amount or None
     return (
         b'{"transaction_id":%b,"status":%b,"success":%b,"message":%b,"type":%b,"account_id":%b,"amount":%b,'
         b'"new_balance":%b,"lsn":%b,"epoch":%b,"time":%b%b}'
@@ -82,8 +124,44 @@ def transaction_body(transaction: Transaction, exponent: int) -> bytes:
         _positive(transaction.lsn),
         _positive(transaction.epoch),
         _encode(_rfc3339(transaction.time_us) if transaction.time_us > 0 else None),
-        legs,
+        _terms(transaction, exponent),
     )
+
+
+def _terms(transaction: Transaction, exponent: int) -> bytes:
+    """The keys that only some kinds have."""
+    extra, figures = transaction.extra, transaction.figures
+    match transaction.kind:
+        case Kind.TRANSFER:
+            return b',"legs":%b,"balances":%b' % (_legs(extra, exponent), _balances(extra, figures, exponent))
+        case Kind.HOLD:
+            return b',"expires_at":%b' % _expiry(expires_us(hold_terms(extra), transaction.time_us))
+        case Kind.CAPTURE:
+            terms = capture_terms(extra)
+            return b',"hold_id":%b,"to_account_id":%b,"release_rest":%b,"moved":%b,%b' % (
+                _encode(terms.hold_id),
+                _encode(terms.target),
+                _encode(terms.release_rest),
+                _number(figures[0] if figures else None, exponent),
+                _hold_figures(figures[1:], exponent),
+            )
+        case Kind.RELEASE:
+            return b',"hold_id":%b,"moved":%b,%b' % (
+                _encode(release_terms(extra).hold_id),
+                _number(figures[0] if figures else None, exponent),
+                _hold_figures(figures[1:], exponent),
+            )
+    return b""
+
+
+def _hold_figures(figures: Sequence[int], exponent: int) -> bytes:
+    """What is captured of a hold and what is left of it; nothing is known of a refusal."""
+    captured, left = figures or (None, None)
+    return b'"captured":%b,"left":%b' % (_number(captured, exponent), _number(left, exponent))
+
+
+def _expiry(time_us: int) -> bytes:
+    return _encode(_rfc3339(time_us) if time_us else None)
 
 
 def _legs(legs: bytes, exponent: int) -> bytes:

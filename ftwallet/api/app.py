@@ -8,7 +8,10 @@ people's servers; `/openapi.json` is whole, with an example of every answer.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftwallet import __version__
 from ftwallet.api import describe, problems, schemas
-from ftwallet.api.decode import FieldError, Malformed
+from ftwallet.api.decode import FieldError, Headers, Malformed
 from ftwallet.api.handlers import Handler, Handlers
 from ftwallet.api.hot import Hot, answered, guarded, with_hot_path
 from ftwallet.api.problems import ProblemType
@@ -28,9 +31,15 @@ from ftwallet.api.relay import Relay
 from ftwallet.api.reply import JSON, Header, Reply, framed
 from ftwallet.wallet import NO_WALLET, Wallet
 
-_TRANSACTIONS = b"/transactions/"
+_PLAIN_HOLD = re.compile(rb"/holds/([A-Za-z0-9._~:@!$&'()*+,;=/-]+)/(capture|release)")
+"""A path that means itself: nothing in it is decoded, and no query or fragment follows."""
+
+_HOLDS = "/holds/"
 _MAX_BATCH_BODY_BYTES = 4 * 1024 * 1024
 _POLL_S = 0.002
+
+OfAHold = Callable[[bytes, Headers, bytes], Awaitable[Reply]]
+"""A call on a hold: its id as bytes, percent-decoded, and then as a `Handler`."""
 
 
 class Application:
@@ -48,11 +57,14 @@ class Application:
             "/deposit": Hot(handlers.deposit, max_body_bytes),
             "/withdraw": Hot(handlers.withdraw, max_body_bytes),
             "/transfer": Hot(handlers.transfer, max_body_bytes),
+            "/holds": Hot(handlers.hold, max_body_bytes),
             "/balance": Hot(handlers.balance, max_body_bytes),
             "/transactions": Hot(handlers.batch, max_batch_body_bytes),
         }
         self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes, max_batch_body_bytes)), hot)
         self._direct = {path.encode("ascii"): call for path, call in hot.items()}
+        self._of_a_hold: dict[bytes, OfAHold] = {b"capture": handlers.capture, b"release": handlers.release}
+        self._max_body_bytes = max_body_bytes
         self._inside = 0
         self._relay: Relay | None = None
 
@@ -73,7 +85,17 @@ class Application:
 
     def direct(self, path: bytes) -> Hot | None:
         """The call of the hot path that POST to this path is; None for any other, and while a relay holds them."""
-        return self._direct.get(path) if self._relay is None else None
+        if self._relay is not None:
+            return None
+        return self._direct.get(path) or self._direct_of_a_hold(path)
+
+    def _direct_of_a_hold(self, path: bytes) -> Hot | None:
+        """The last segment is the verb, and the id may hold slashes."""
+        found = _PLAIN_HOLD.fullmatch(path)
+        if found is None:
+            return None
+        hold_id, verb = found.groups()
+        return Hot(partial(self._of_a_hold[verb], hold_id), self._max_body_bytes)
 
     async def answer(self, hot: Hot, headers: list[Header], body: bytes) -> Reply:
         """The reply of a call of the hot path, whose body is whole and not too long; a bug becomes a problem."""
@@ -129,12 +151,20 @@ def declared_app(handlers: Handlers, max_body_bytes: int, max_batch_body_bytes: 
     post("/deposit", handlers.deposit, **describe.deposit())
     post("/withdraw", handlers.withdraw, **describe.withdraw())
     post("/transfer", handlers.transfer, **describe.transfer())
+    post("/holds", handlers.hold, **describe.hold())
+    _declare_ends_of_a_hold(app, handlers, max_body_bytes)
     post("/balance", handlers.balance, **describe.balance())
     post("/transactions", handlers.batch, max_batch_body_bytes, **describe.batch())
 
-    @app.get("/transactions/{transaction_id:path}", response_model=None, **describe.transaction())
-    async def transaction(transaction_id: str, request: Request) -> Response:
-        return _response(await guarded(handlers.transaction(_raw_transaction_id(request.scope, transaction_id))))
+    def get(path: str, field: str, handler: Callable[[bytes], Awaitable[Reply]], **documented: Any) -> None:
+        async def call(request: Request) -> Response:
+            return _response(await guarded(handler(_raw_id(request, path, field))))
+
+        app.add_api_route(path + "{" + field + ":path}", call, methods=["GET"], response_model=None, **documented)
+
+    get("/transactions/", "transaction_id", handlers.transaction, **describe.transaction())
+    get("/holds/", "hold_id", handlers.get_hold, **describe.get_hold())
+    get("/accounts/", "account_id", handlers.account, **describe.account())
 
     @app.get("/health", response_model=None, **describe.health())
     async def health() -> Response:
@@ -178,10 +208,30 @@ def _response(reply: Reply | None) -> Response:
     return response
 
 
-def _raw_transaction_id(scope: Scope, decoded: str) -> bytes:
-    """The id as the client wrote it: servers decode a path with replacement characters, which could name another id."""
-    _, found, raw = scope.get("raw_path", b"").partition(b"?")[0].partition(_TRANSACTIONS)
-    return unquote_to_bytes(raw) if found else decoded.encode("utf-8", "surrogateescape")
+def _declare_ends_of_a_hold(app: FastAPI, handlers: Handlers, limit: int) -> None:
+    """The two calls whose last segment is the verb; what stands between is the hold's id."""
+
+    def post(verb: str, handler: OfAHold, documented: dict[str, Any]) -> None:
+        async def call(request: Request) -> Response:
+            bound = partial(handler, _raw_id(request, _HOLDS, "hold_id", verb))
+            return _response(await answered(bound, request.scope["headers"], request.receive, limit))
+
+        app.add_api_route(_HOLDS + "{hold_id:path}" + verb, call, methods=["POST"], response_model=None, **documented)
+
+    post("/capture", handlers.capture, describe.capture())
+    post("/release", handlers.release, describe.release())
+
+
+def _raw_id(request: Request, before: str, field: str, after: str = "") -> bytes:
+    """The id that stands between in the path, as the client wrote it, percent-decoded.
+
+    Servers decode a path with replacement characters, which could name another id.
+    """
+    raw = unquote_to_bytes(request.scope.get("raw_path", b"").partition(b"?")[0])
+    begin, end = before.encode(), after.encode()
+    if raw.startswith(begin) and raw.endswith(end):
+        return raw[len(begin) : len(raw) - len(end)]
+    return str(request.path_params[field]).encode("utf-8", "surrogateescape")
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:

@@ -88,13 +88,13 @@ def decode_balance(body: bytes) -> str:
     return decode_balance_fast(body) or decode_balance_slowly(body)
 
 
-def decode_transaction_id(raw: bytes) -> str:
-    """Read the transaction id of a path, percent-decoded already. Raises Malformed."""
-    transaction_id = raw.decode("utf-8", "surrogateescape")
-    problem = transaction_id_problem(transaction_id)
+def decode_path_id(raw: bytes, field: str, problem_of: Callable[[str], str | None] = transaction_id_problem) -> str:
+    """Read the id of a path, percent-decoded already, which an error names `field`. Raises Malformed."""
+    one = raw.decode("utf-8", "surrogateescape")
+    problem = problem_of(one)
     if problem:
-        raise Malformed([FieldError("transaction_id", problem)])
-    return transaction_id
+        raise Malformed([FieldError(field, problem)])
+    return one
 
 
 # The fast way. msgspec silently takes the last of duplicate keys. A body without a backslash has a duplicate, or a
@@ -290,6 +290,21 @@ def read_amount(errors: list[FieldError], field: str, value: object, rules: Rule
                 return error
             errors.append(FieldError(field, "must be a decimal number, written as in JSON"))
     return 0
+
+
+def read_whole(errors: list[FieldError], field: str, value: object, most: int) -> int:
+    """Return a whole number from 1 to `most`, written as one; what is wrong with it goes to `errors`."""
+    if isinstance(value, _Number) and value.isdecimal() and len(value) <= len(str(most)) and 1 <= int(value) <= most:
+        return int(value)
+    errors.append(FieldError(field, f"must be a whole number from 1 to {most}, without quotation marks"))
+    return 0
+
+
+def read_flag(errors: list[FieldError], field: str, value: object) -> bool:
+    """Return true or false; anything else goes to `errors`."""
+    if not isinstance(value, bool):
+        errors.append(FieldError(field, "must be true or false"))
+    return value is True
 
 
 def _printable(name: str) -> str:

@@ -10,15 +10,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from ftwallet.api import answers, problems
 from ftwallet.api.decode import IDEMPOTENCY_KEY, AmountRefused, FieldError, Malformed
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.reply import Reply
-from ftwallet.api.schemas import REPLAYED, RETRY_AFTER, STANDING, TRANSACTION_ID, Described
+from ftwallet.api.schemas import ACCOUNT_ID, HOLD_ID, REPLAYED, RETRY_AFTER, STANDING, TRANSACTION_ID, Described
+from ftwallet.ledger import holds
+from ftwallet.ledger.holds import Hold, HoldState
 from ftwallet.ledger.legs import Leg, leg
 from ftwallet.ledger.legs import transfer as moving
 from ftwallet.ledger.money import AmountError, AmountProblem
-from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.operations import Body, Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.wallet import Answer, BatchMismatch, Unavailable
 
@@ -40,6 +44,17 @@ _REFUSED_AT: Final = b'{"status":400,"lsn":13,"replayed":false,"answer":%b}]}'
 _EXPONENT: Final = 2
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
+_POOR: Final = OutcomeCode.INSUFFICIENT_BALANCE
+_UNKNOWN: Final = OutcomeCode.ACCOUNT_NOT_FOUND
+# An id in a path is percent-encoded; a slash may stand as it is.
+_TRANSACTION_PATH: Final[Described] = {
+    "name": "transaction_id",
+    "in": "path",
+    "required": True,
+    "schema": TRANSACTION_ID,
+}
+_HOLD_PATH: Final[Described] = {"name": "hold_id", "in": "path", "required": True, "schema": HOLD_ID}
+_ACCOUNT_PATH: Final[Described] = {"name": "account_id", "in": "path", "required": True, "schema": ACCOUNT_ID}
 _OVER: Final = AmountError(AmountProblem.OVER_LIMIT, "Amount is over the limit of 10000000000000000.0")
 
 
@@ -96,6 +111,76 @@ def transfer() -> Described:
         ),
         refusals,
         _body("Transfer", {"One leg": body, "Several legs": {"legs": legs, "transaction_id": _ID}}),
+    )
+
+
+def hold() -> Described:
+    """Arguments of the hold's route."""
+    asked = _asked(holds.hold("user123", 3_000, 600))
+    body = {"account_id": "user123", "amount": 30, "transaction_id": "hold-17"}
+    refusals = {
+        **_amount_refusals(),
+        "Not enough money": problems.refused(_asked(holds.hold("user123", 3_000), _POOR), _EXPONENT),
+        "Unknown account": problems.refused(_asked(holds.hold("user123", 3_000), _UNKNOWN), _EXPONENT),
+    }
+    done = asked.transaction._replace(new_balance=72_000)
+    return _asking(
+        "hold",
+        "Set money of an account aside",
+        _success("HoldDone", {"Held": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED}),
+        refusals,
+        _body("Hold", {"Without an end": body, "For ten minutes": {**body, "expires_in": 600}}),
+    )
+
+
+def capture() -> Described:
+    """Arguments of the capture's route."""
+    body = holds.capture("hold-17", 1_000, "shop")
+    refusals = {
+        **_amount_refusals(),
+        **_hold_refusals(body),
+        "More than is left": problems.refused(_asked(body, OutcomeCode.OVER_HOLD, limit=500), _EXPONENT),
+        "Balance over the limit": problems.refused(
+            _asked(body, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), _EXPONENT
+        ),
+    }
+    examples = {
+        "A part, to an account": {"amount": 10, "to_account_id": "shop", "transaction_id": _ID},
+        "A part, and no more": {"amount": "12.50", "release_rest": True, "transaction_id": _ID},
+        "All that is left, to the outside": {"transaction_id": _ID},
+    }
+    done = _asked(body).transaction._replace(figures=(1_000, 1_000, 2_000))
+    return _of_a_hold("capture", "Pay out of a hold, in whole or in part", done, refusals, _body("Capture", examples))
+
+
+def release() -> Described:
+    """Arguments of the release's route."""
+    body = holds.release("hold-17")
+    done = _asked(body).transaction._replace(figures=(2_000, 1_000, 0))
+    asked = _body("Release", {"Release": {"transaction_id": _ID}})
+    return _of_a_hold("release", "Give back what is left of a hold", done, _hold_refusals(body), asked)
+
+
+def get_hold() -> Described:
+    """Arguments of the route that reads a hold."""
+    found = Hold("user123", "3000", "2000", 1_700_000_600_123_456, HoldState.OPEN, "1000")
+    ended = msgspec.structs.replace(found, left_digits="0", state=HoldState.RELEASED)
+    bodies = {name: answers.hold_body("hold-17", one, _EXPONENT) for name, one in (("Open", found), ("Ended", ended))}
+    missing = problems.hold_not_found([])
+    return _read("getHold", "How a hold stands", "HoldState", bodies, {"Unknown hold": missing}, _HOLD_PATH)
+
+
+def account() -> Described:
+    """Arguments of the account's route."""
+    bodies = {"Account": answers.account_body("user123", 72_000, 3_000, _EXPONENT)}
+    missing = {"Unknown account": problems.account_not_found([])}
+    return _read(
+        "account",
+        "What an account has, available and on hold",
+        "Account",
+        bodies,
+        missing,
+        _ACCOUNT_PATH,
     )
 
 
@@ -181,20 +266,15 @@ def transaction() -> Described:
         "Rolled back by recovery": rolled_back,
     }
     bodies = {name: answers.transaction_body(each, _EXPONENT) for name, each in found.items()}
-    return {
-        "operation_id": "transaction",
-        "summary": "What became of a transaction",
-        "responses": {
-            **_success("Transaction", bodies, STANDING),
-            **_problems(
-                {
-                    "Unknown transaction": problems.transaction_not_found(_ID, []),
-                    **_malformed("transaction_id", "must have printable characters only"),
-                    **_read_faults(),
-                }
-            ),
-        },
-    }
+    missing = {"Unknown transaction": problems.transaction_not_found(_ID, [])}
+    return _read(
+        "transaction",
+        "What became of a transaction",
+        "Transaction",
+        bodies,
+        missing,
+        _TRANSACTION_PATH,
+    )
 
 
 def health() -> Described:
@@ -218,13 +298,18 @@ def _movement(name: str, summary: str, done: Transaction, refusals: Examples) ->
 
 
 def _asking(
-    name: str, summary: str, success: dict[int | str, Described], refusals: Examples, body: Described
+    name: str,
+    summary: str,
+    success: dict[int | str, Described],
+    refusals: Examples,
+    body: Described,
+    differs: str = "amount",
 ) -> Described:
     """A call that asks for a movement of money."""
     replies = {
         **refusals,
-        **_malformed("amount", "must be a decimal number, written as in JSON"),
-        "Transaction id used before with another body": problems.id_reused(_ID, "amount"),
+        **_malformed("transaction_id", "must not be empty"),
+        "Transaction id used before with another body": problems.id_reused(_ID, differs),
         "Body too long": problems.body_too_long(16_384),
         "Not begun": problems.unavailable(Unavailable("The wallet is overloaded", in_doubt=False), _ID),
         "In doubt": problems.unavailable(Unavailable("The outcome is not known yet", in_doubt=True), _ID),
@@ -237,6 +322,39 @@ def _asking(
         "responses": {**success, **_problems(replies)},
         "openapi_extra": {"parameters": [key], "requestBody": body},
     }
+
+
+def _of_a_hold(name: str, summary: str, done: Transaction, refusals: Examples, body: Described) -> Described:
+    success = _success("HoldChanged", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED})
+    described = _asking(name, summary, success, refusals, body, "hold_id")
+    described["openapi_extra"]["parameters"].append(_HOLD_PATH)
+    return described
+
+
+def _read(
+    name: str, summary: str, schema: str, bodies: Mapping[str, bytes], missing: Examples, parameter: Described
+) -> Described:
+    """A call that reads what the path names."""
+    malformed = _malformed(parameter["name"], "must have printable characters only")
+    return {
+        "operation_id": name,
+        "summary": summary,
+        "responses": {
+            **_success(schema, bodies, STANDING),
+            **_problems({**missing, **malformed, **_read_faults()}),
+        },
+        "openapi_extra": {"parameters": [parameter]},
+    }
+
+
+def _hold_refusals(body: Body) -> Examples:
+    codes = {
+        "Unknown hold": OutcomeCode.HOLD_NOT_FOUND,
+        "Captured before": OutcomeCode.HOLD_CAPTURED,
+        "Released before": OutcomeCode.HOLD_RELEASED,
+        "Expired": OutcomeCode.HOLD_EXPIRED,
+    }
+    return {name: problems.refused(_asked(body, code), _EXPONENT) for name, code in codes.items()}
 
 
 def _amount_refusals() -> Examples:
@@ -266,6 +384,11 @@ def _answer(kind: Kind, amount: int, code: OutcomeCode, limit: int | None = None
         _ID, kind, "user123", amount, code, None, 12, 3, 1_700_000_000_123_456, Status.COMMITTED, limit
     )
     return Answer(transaction, replayed=False, mode="paired")
+
+
+def _asked(body: Body, code: OutcomeCode = OutcomeCode.OK, limit: int | None = None) -> Answer:
+    answer = _answer(body.kind, body.amount, code, limit)
+    return answer._replace(transaction=answer.transaction._replace(account_id=body.account_id, extra=body.extra))
 
 
 def _transferred(

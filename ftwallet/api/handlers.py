@@ -11,7 +11,15 @@ from functools import partial
 from typing import Final, TypeVar
 
 from ftwallet.api import problems
-from ftwallet.api.answers import HEALTHY, INITIALIZING, balance_body, movement_body, transaction_body
+from ftwallet.api.answers import (
+    HEALTHY,
+    INITIALIZING,
+    account_body,
+    balance_body,
+    hold_body,
+    movement_body,
+    transaction_body,
+)
 from ftwallet.api.batches import answer_batch
 from ftwallet.api.decode import (
     AmountRefused,
@@ -19,11 +27,14 @@ from ftwallet.api.decode import (
     Malformed,
     decode_balance,
     decode_movement,
-    decode_transaction_id,
+    decode_path_id,
     idempotency_key,
 )
+from ftwallet.api.hold_body import decode_capture, decode_hold, decode_release
 from ftwallet.api.reply import JSON, Header, Reply, framed, standing
 from ftwallet.api.transfer_body import decode_transfer
+from ftwallet.ledger.holds import HELD
+from ftwallet.ledger.identifiers import account_id_problem
 from ftwallet.ledger.money import MAX_STORED, AmountProblem
 from ftwallet.ledger.operations import Body, Kind
 from ftwallet.ledger.outcomes import OutcomeCode
@@ -57,8 +68,25 @@ class Handlers:
 
     async def transfer(self, headers: Headers, body: bytes) -> Reply:
         """Move money from account to account."""
+        return await self._ask(decode_transfer, headers, body)
+
+    async def hold(self, headers: Headers, body: bytes) -> Reply:
+        """Set money aside."""
+        return await self._ask(decode_hold, headers, body)
+
+    async def capture(self, raw_hold_id: bytes, headers: Headers, body: bytes) -> Reply:
+        """Pay out of a hold, whose id is as bytes, percent-decoded."""
+        return await self._ask(partial(decode_capture, _text(raw_hold_id)), headers, body)
+
+    async def release(self, raw_hold_id: bytes, headers: Headers, body: bytes) -> Reply:
+        """Give back what is left of a hold, whose id is as bytes, percent-decoded."""
+        return await self._ask(partial(decode_release, _text(raw_hold_id)), headers, body)
+
+    async def _ask(
+        self, decode: Callable[[bytes, str | None, Rules], tuple[Body, str]], headers: Headers, body: bytes
+    ) -> Reply:
         try:
-            asked, transaction_id = self._decode(decode_transfer, headers, body)
+            asked, transaction_id = self._decode(decode, headers, body)
         except Malformed as error:
             return problems.malformed(error)
         except AmountRefused as error:
@@ -98,7 +126,7 @@ class Handlers:
         wallet = self.wallet
         if not wallet.ready:
             return _not_serving()
-        await wallet.bring_in(account_id=account_id)
+        await wallet.bring_in((account_id,))
         balance = wallet.balance(account_id)
         where = self._read_standing()
         if balance is None:
@@ -112,7 +140,7 @@ class Handlers:
     async def transaction(self, raw_id: bytes) -> Reply:
         """What is known of one transaction; `raw_id` is its id as bytes, percent-decoded."""
         try:
-            transaction_id = decode_transaction_id(raw_id)
+            transaction_id = decode_path_id(raw_id, "transaction_id")
         except Malformed as error:
             return problems.malformed(error)
         wallet = self.wallet
@@ -125,6 +153,38 @@ class Handlers:
             return problems.transaction_not_found(transaction_id, where)
         return framed(200, JSON, transaction_body(transaction, wallet.rules.exponent), where)
 
+    async def get_hold(self, raw_id: bytes) -> Reply:
+        """How a hold stands; `raw_id` is its id as bytes, percent-decoded."""
+        try:
+            hold_id = decode_path_id(raw_id, "hold_id")
+        except Malformed as error:
+            return problems.malformed(error)
+        wallet = self.wallet
+        if not wallet.ready:
+            return _not_serving()
+        await wallet.bring_in(hold_id=hold_id)
+        hold = wallet.hold(hold_id)
+        where = self._read_standing()
+        if hold is None:
+            return problems.hold_not_found(where)
+        return framed(200, JSON, hold_body(hold_id, hold, wallet.rules.exponent), where)
+
+    async def account(self, raw_id: bytes) -> Reply:
+        """What an account has, available and on hold; `raw_id` is its id as bytes, percent-decoded."""
+        try:
+            account_id = decode_path_id(raw_id, "account_id", account_id_problem)
+        except Malformed as error:
+            return problems.malformed(error)
+        wallet = self.wallet
+        if not wallet.ready:
+            return _not_serving()
+        await wallet.bring_in((account_id, HELD + account_id))
+        balance, held = wallet.balance(account_id), wallet.balance(HELD + account_id)
+        where = self._read_standing()
+        if balance is None:
+            return problems.account_not_found(where)
+        return framed(200, JSON, account_body(account_id, balance, held or 0, wallet.rules.exponent), where)
+
     async def health(self) -> Reply:
         """Whether this node is the primary and serves."""
         if self.wallet.ready:
@@ -135,6 +195,11 @@ class Handlers:
         """Headers of a read: the lsn that it was made at."""
         wallet = self.wallet
         return standing(wallet.applied_lsn, wallet.epoch, wallet.mode)
+
+
+def _text(raw: bytes) -> str:
+    """An id of a path; bytes that are not UTF-8 come out as characters that no id may have."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _not_serving() -> Reply:

@@ -151,6 +151,11 @@ def account_not_found(headers: Iterable[Header]) -> Reply:
     return problem(ProblemType.ACCOUNT_NOT_FOUND, "Account not found", headers=headers)
 
 
+def hold_not_found(headers: Iterable[Header]) -> Reply:
+    """404 of a read; `headers` say where in the log it was made."""
+    return problem(ProblemType.HOLD_NOT_FOUND, "Hold not found", headers=headers)
+
+
 def transaction_not_found(transaction_id: str, headers: Iterable[Header]) -> Reply:
     """404 of a read; `headers` say where in the log it was made."""
     return problem(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ftwallet.api.batch_body import MODES, REPLIES
 from ftwallet.api.decode import IDEMPOTENCY_KEY
 from ftwallet.api.problems import ProblemType
+from ftwallet.ledger.holds import MAX_EXPIRES_IN_S, HoldState
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS
 from ftwallet.ledger.legs import MAX_LEGS
 from ftwallet.ledger.outcomes import Status
@@ -45,13 +46,14 @@ def _id(description: str, pattern: str) -> Described:
     }
 
 
-_ACCOUNT_ID: Final = _id(
+ACCOUNT_ID: Final = _id(
     "The account, made by its first deposit; no leading `@`", r"^[^@\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 )
 TRANSACTION_ID: Final = _id(
     f"Unique for the transaction, and the same for every retry of it. The {IDEMPOTENCY_KEY} header may stand in for it",
     r"^[^\x00-\x1f\x7f]+$",
 )
+HOLD_ID: Final = _id("The hold: the id of the transaction that made it", r"^[^\x00-\x1f\x7f]+$")
 
 _ASKED_AMOUNT: Final[Described] = {
     "description": "Positive, with no more decimals than the currency has. Trailing zeros never count.",
@@ -61,11 +63,11 @@ _ASKED_AMOUNT: Final[Described] = {
     ],
 }
 _MOVEMENT: Final[Described] = {
-    "account_id": _ACCOUNT_ID,
+    "account_id": ACCOUNT_ID,
     "amount": _ASKED_AMOUNT,
     "transaction_id": TRANSACTION_ID,
 }
-_END: Final = {"oneOf": [_ACCOUNT_ID, {"const": WORLD, "description": "The outside of the wallet."}]}
+_END: Final = {"oneOf": [ACCOUNT_ID, {"const": WORLD, "description": "The outside of the wallet."}]}
 _LEG: Final[Described] = {"from_account_id": _END, "to_account_id": _END, "amount": _ASKED_AMOUNT}
 _LEGS: Final[Described] = {"type": "array", "minItems": 1, "maxItems": MAX_LEGS, "items": _object(_LEG)}
 _LEG_DONE: Final[Described] = {"from_account_id": _STRING, "to_account_id": _STRING, "amount": _AMOUNT}
@@ -73,6 +75,16 @@ _BALANCES: Final[Described] = {
     "type": "array",
     "description": "Every account that was touched, with its balance right after it, in the order of the legs.",
     "items": _object({"account_id": _STRING, "new_balance": _AMOUNT}),
+}
+_EXPIRES_AT: Final[Described] = {"type": ["string", "null"], "format": "date-time", "description": "null for never."}
+_OF_HOLDS: Final[Described] = {
+    "expires_at": {**_EXPIRES_AT, "description": "Of a hold alone; null for never."},
+    "hold_id": {**_STRING, "description": "Of a capture or a release, as all below."},
+    "to_account_id": {**_STRING, "description": "Of a capture alone."},
+    "release_rest": {"type": "boolean", "description": "Of a capture alone."},
+    "moved": {**_nullable(_AMOUNT), "description": "What this one captured or released; null for a refusal."},
+    "captured": {**_nullable(_AMOUNT), "description": "What was captured of the hold by then."},
+    "left": {**_nullable(_AMOUNT), "description": "What was left of it then."},
 }
 _OPERATION_ANSWER: Final[Described] = {
     "status": {"type": "integer", "description": "The HTTP status of the single call."},
@@ -104,6 +116,34 @@ SCHEMAS: Final[Described] = {
             ),
         ]
     },
+    "Hold": _object(
+        {
+            "account_id": ACCOUNT_ID,
+            "amount": _ASKED_AMOUNT,
+            "expires_in": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_EXPIRES_IN_S,
+                "description": "Seconds, counted from when the transaction is taken. Left out: it never expires.",
+            },
+            "transaction_id": TRANSACTION_ID,
+        },
+        required=["account_id", "amount"],
+    ),
+    "Capture": _object(
+        {
+            "amount": {**_ASKED_AMOUNT, "description": "Left out: all that is left."},
+            "to_account_id": {**_END, "default": WORLD},
+            "release_rest": {
+                "type": "boolean",
+                "default": False,
+                "description": "Whether what is left after it goes back to the account at once.",
+            },
+            "transaction_id": TRANSACTION_ID,
+        },
+        required=[],
+    ),
+    "Release": _object({"transaction_id": TRANSACTION_ID}, required=[]),
     "Batch": _object(
         {
             "mode": {"enum": list(MODES), "default": MODES[0]},
@@ -138,7 +178,7 @@ SCHEMAS: Final[Described] = {
             ),
         ]
     },
-    "BalanceRequest": _object({"account_id": _ACCOUNT_ID}),
+    "BalanceRequest": _object({"account_id": ACCOUNT_ID}),
     "MovementDone": _object(
         {
             "success": {"const": True},
@@ -149,6 +189,43 @@ SCHEMAS: Final[Described] = {
     ),
     "TransferDone": _object(
         {"success": {"const": True}, "message": _STRING, "balances": _BALANCES, "transaction_id": _STRING}
+    ),
+    "HoldDone": _object(
+        {
+            "success": {"const": True},
+            "message": _STRING,
+            "new_balance": {**_nullable(_AMOUNT), "description": "What is available after it."},
+            "expires_at": _EXPIRES_AT,
+            "transaction_id": {**_STRING, "description": "The hold's id from now on."},
+        }
+    ),
+    "HoldChanged": _object(
+        {
+            "success": {"const": True},
+            "message": _STRING,
+            "captured": {**_AMOUNT, "description": "All that was captured of the hold so far."},
+            "left": {**_AMOUNT, "description": "What is left of it."},
+            "transaction_id": _STRING,
+        }
+    ),
+    "HoldState": _object(
+        {
+            "hold_id": _STRING,
+            "account_id": _STRING,
+            "amount": _AMOUNT,
+            "captured": _AMOUNT,
+            "left": _AMOUNT,
+            "status": {"enum": [state.name.lower() for state in HoldState]},
+            "expires_at": _EXPIRES_AT,
+        }
+    ),
+    "Account": _object(
+        {
+            "account_id": _STRING,
+            "balance": {**_AMOUNT, "description": "What can be spent."},
+            "held": {**_AMOUNT, "description": "What is on hold."},
+            "total": {**_AMOUNT, "description": "Both."},
+        }
     ),
     "Balance": _object({"success": {"const": True}, "balance": _AMOUNT, "message": _STRING}),
     "Transaction": _object(
@@ -166,8 +243,9 @@ SCHEMAS: Final[Described] = {
             "time": {"type": ["string", "null"], "format": "date-time"},
             "legs": {"type": "array", "description": "Of a transfer alone.", "items": _object(_LEG_DONE)},
             "balances": {**_BALANCES, "description": "Of a transfer alone; empty when it was refused."},
+            **_OF_HOLDS,
         },
-        optional=("legs", "balances"),
+        optional=("legs", "balances", *_OF_HOLDS),
     ),
     "Health": _object({"status": {"enum": ["healthy", "initializing"]}}),
     "Problem": _object(

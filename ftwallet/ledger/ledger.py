@@ -15,7 +15,7 @@ from typing import Final
 
 from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.holding import Book, capture_hold, expire_hold, place_hold, release_hold
-from ftwallet.ledger.holds import capture_terms, release_terms
+from ftwallet.ledger.holds import Hold, capture_terms, decode_hold, hold_key, release_terms
 from ftwallet.ledger.imports import imported_outcome
 from ftwallet.ledger.kept import Kept
 from ftwallet.ledger.legs import decode_legs
@@ -313,6 +313,13 @@ class Ledger:
         """Balance in minor units, `@world` too; None when there is no such account. Reads the disk as `find` does."""
         self._read(self._state.unread((account_id,), ()))
         return self._state.account(account_id)
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """A hold as it stands, None when there is none. Reads the disk as `find` does."""
+        key = hold_key(hold_id)
+        self._read(self._state.unread((), (), (key,)))
+        record = self._state.record(key)
+        return decode_hold(record) if record else None
 
     def _read(self, unread: Unread) -> None:
         while unread and not self._state.take(self._state.fetch(unread)):

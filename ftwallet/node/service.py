@@ -24,6 +24,7 @@ from ftwallet.errors import ExitCode, Refused
 from ftwallet.faults.injector import Injector
 from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, encode_block
+from ftwallet.ledger.holds import Hold, hold_key
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import (
     Body,
@@ -211,13 +212,20 @@ class PrimaryWalletService:
         await self._bring_in((transaction_id,))
         return await self.submit(body.kind, body.account_id, body.amount, transaction_id, body.extra)
 
-    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+    async def bring_in(self, account_ids: Sequence[str] = (), transaction_id: str = "", hold_id: str = "") -> None:
         """Have what is to be asked next in memory."""
-        await self._bring_in((transaction_id,) if transaction_id else (), (account_id,) if account_id else ())
+        transaction_ids = (transaction_id,) if transaction_id else ()
+        await self._bring_in(transaction_ids, account_ids, (hold_key(hold_id),) if hold_id else ())
 
-    async def _bring_in(self, transaction_ids: Sequence[str], account_ids: Sequence[str] = ()) -> None:
+    async def _bring_in(
+        self, transaction_ids: Sequence[str], account_ids: Sequence[str] = (), record_keys: Sequence[str] = ()
+    ) -> None:
         state = self._ledger.state
-        await self._disk.bring_in(state, (state.unread(account_ids, transaction_ids),))
+        await self._disk.bring_in(state, (state.unread(account_ids, transaction_ids, record_keys),))
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """A hold as it stands."""
+        return self._ledger.hold(hold_id)
 
     def find(self, transaction_id: str) -> Transaction | None:
         """The latest attempt under an id, PENDING while it is under way."""

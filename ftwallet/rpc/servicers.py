@@ -46,7 +46,7 @@ class PrimaryWalletServicer(wallet_pb2_grpc.PrimaryWalletServicer):
         await _refuse_bad_account(request.account_id, context)
         if not self._wallet.ready:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "The wallet is starting or recovering; retry")
-        await self._wallet.bring_in(account_id=request.account_id)
+        await self._wallet.bring_in((request.account_id,))
         return _balance_reply(self._wallet, request.account_id)
 
     async def GetStatus(self, request: wallet_pb2.StatusRequest, context: Context) -> wallet_pb2.NodeStatus:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
 
+from ftwallet.ledger.holds import Hold
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import Kind, Operation, group, operation
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, first_difference, outcome_of
@@ -92,8 +93,11 @@ class MemoryWallet:
     def apply(self, *operations: Operation) -> None:
         self.ledger.apply(self.applied_lsn + 1, self.epoch, operations)
 
-    async def bring_in(self, account_id: str = "", transaction_id: str = "") -> None:
+    async def bring_in(self, account_ids: Sequence[str] = (), transaction_id: str = "", hold_id: str = "") -> None:
         pass
+
+    def hold(self, hold_id: str) -> Hold | None:
+        return self.ledger.hold(hold_id)
 
     def balance(self, account_id: str) -> int | None:
         return self.ledger.balance(account_id)
