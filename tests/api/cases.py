@@ -308,3 +308,74 @@ MALFORMED_TRANSFERS = (
     _end("an end of a leg", legs(leg(source=b'"@x"')), "legs[0].from_account_id", _OUTSIDE),
     _end("an amount of a leg", legs(leg(amount=b'"1,5"')), "legs[0].amount", _GRAMMAR),
 )
+
+
+def hold(
+    account_id: bytes = b'"user123"', amount: bytes = b"30", transaction_id: bytes = b'"h1"', more: bytes = b""
+) -> bytes:
+    """The body of a hold; `more` are further members, with their comma."""
+    return movement(account_id, amount, transaction_id)[:-1] + more + b"}"
+
+
+def of_hold(transaction_id: bytes = b'"c1"', more: bytes = b"") -> bytes:
+    """The body of a capture or a release."""
+    return b'{"transaction_id":%b%b}' % (transaction_id, more)
+
+
+_WHOLE = "must be a whole number from 1 to 316224000, without quotation marks"
+_FLAG = "must be true or false"
+
+
+def _capture(name: str, more: bytes, field: str, detail: str) -> Case:
+    return Case(name, of_hold(more=more), 422, f"{field} {detail}", field)
+
+
+def _expires(name: str, text: bytes) -> Case:
+    return Case(name, hold(more=b',"expires_in":%b' % text), 422, f"expires_in {_WHOLE}", "expires_in")
+
+
+MALFORMED_HOLDS = (
+    _end("no account", b'{"amount":1,"transaction_id":"x"}', "account_id", "is missing"),
+    _end("no amount", b'{"account_id":"a","transaction_id":"x"}', "amount", "is missing"),
+    _end("no id", b'{"account_id":"a","amount":1}', "transaction_id", "is missing"),
+    _end("account is a number", hold(account_id=b"1"), "account_id", "must be a string"),
+    _end(
+        "account is the outside",
+        hold(account_id=b'"@world"'),
+        "account_id",
+        "must not start with '@': such accounts belong to the ledger",
+    ),
+    _end("amount is no number", hold(amount=b"true"), "amount", _TYPE),
+    _end("id is empty", hold(transaction_id=b'""'), "transaction_id", "must not be empty"),
+    _end("an unknown field", hold(more=b',"memo":1'), "memo", "is not a field of this request"),
+    _end("expires_in twice", hold(more=b',"expires_in":1,"expires_in":1'), "expires_in", "is given more than once"),
+    _expires("no seconds", b"0"),
+    _expires("negative seconds", b"-1"),
+    _expires("too many seconds", b"316224001"),
+    _expires("far too many seconds", b"9" * 100),
+    _expires("seconds with decimals", b"1.0"),
+    _expires("seconds with an exponent", b"1e2"),
+    _expires("seconds as a string", b'"60"'),
+    _expires("seconds are null", b"null"),
+    _expires("seconds are true", b"true"),
+    _expires("seconds are NaN", b"NaN"),
+)
+MALFORMED_CAPTURES = (
+    _end("no id", b"{}", "transaction_id", "is missing"),
+    _end("id is null", of_hold(b"null"), "transaction_id", "must be a string"),
+    _capture("amount is null", b',"amount":null', "amount", _TYPE),
+    _capture("amount is no number", b',"amount":"1,5"', "amount", _GRAMMAR),
+    _capture("amount twice", b',"amount":1,"amount":1', "amount", "is given more than once"),
+    _capture("target is a number", b',"to_account_id":1', "to_account_id", "must be a string"),
+    _capture("target is empty", b',"to_account_id":""', "to_account_id", "must not be empty"),
+    _capture("target belongs to the ledger", b',"to_account_id":"@held/a"', "to_account_id", _OUTSIDE),
+    _capture("release_rest is a string", b',"release_rest":"true"', "release_rest", _FLAG),
+    _capture("release_rest is a number", b',"release_rest":1', "release_rest", _FLAG),
+    _capture("release_rest is null", b',"release_rest":null', "release_rest", _FLAG),
+    _capture("an unknown field", b',"hold_id":"h1"', "hold_id", "is not a field of this request"),
+)
+MALFORMED_RELEASES = (
+    _end("no id", b"{}", "transaction_id", "is missing"),
+    _end("an amount", of_hold(more=b',"amount":1'), "amount", "is not a field of this request"),
+    _end("id twice", of_hold(more=b',"transaction_id":"c1"'), "transaction_id", "is given more than once"),
+)

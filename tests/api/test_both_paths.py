@@ -13,14 +13,19 @@ from tests.api.cases import (
     GOOD,
     GOOD_TRANSFER,
     MALFORMED_BALANCES,
+    MALFORMED_CAPTURES,
+    MALFORMED_HOLDS,
     MALFORMED_MOVEMENTS,
+    MALFORMED_RELEASES,
     MALFORMED_TRANSFERS,
     MAX_BODY,
     MOVEMENTS,
     REFUSED_AMOUNTS,
+    hold,
     leg,
     legs,
     movement,
+    of_hold,
 )
 from tests.api.stand_ins import MemoryWallet, NothingSent, ask
 
@@ -49,6 +54,7 @@ def hot_requests() -> Iterator[Request]:
             yield path, body, ()
             yield path, body, (("Idempotency-Key", "t1"),)
     yield from _transfers()
+    yield from _holds()
     yield from _batches()
 
 
@@ -65,6 +71,27 @@ def _transfers() -> Iterator[Request]:
     ):
         yield "/transfer", body, ()
         yield "/transfer", body, (("Idempotency-Key", "x1"),)
+
+
+def _holds() -> Iterator[Request]:
+    for case in MALFORMED_HOLDS:
+        yield "/holds", case.body, ()
+    yield "/deposit", movement(amount=b"100", transaction_id=b'"money"'), ()
+    for hold_id in (b'"h1"', b'"a/b"', '"ü"'.encode()):
+        yield "/holds", hold(amount=b"10", transaction_id=hold_id, more=b',"expires_in":60'), ()
+    yield "/holds", hold(amount=b"1e9", transaction_id=b'"h4"'), ()
+    for path in ("/holds/h1", "/holds/a/b", "/holds/a%2Fb", "/holds/%C3%BC", "/holds/h4", "/holds/", "/holds/%FF"):
+        for at, more in enumerate((b',"amount":1', b',"amount":100', b',"release_rest":true', b"")):
+            body = of_hold(b'"c%d"' % at, more)
+            yield f"{path}/capture", body, ()
+            yield f"{path}/capture", body.replace(b'"c', b'"%b/c' % path[-2:].encode()), ()
+        yield f"{path}/release", of_hold(b'"r"'), ()
+        yield f"{path}/release", b"{}", (("Idempotency-Key", f"{path}/r"),)
+        yield f"{path}/release", b"[" * (MAX_BODY + 1), ()
+    for case in MALFORMED_CAPTURES:
+        yield "/holds/h1/capture", case.body, ()
+    for case in MALFORMED_RELEASES:
+        yield "/holds/h1/release", case.body, ()
 
 
 def _batches() -> Iterator[Request]:
@@ -92,7 +119,7 @@ async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
     assert fast.ledger.digest == slow.ledger.digest
 
 
-@pytest.mark.parametrize("path", [*MOVEMENTS, "/transfer", "/balance", "/transactions"])
+@pytest.mark.parametrize("path", [*MOVEMENTS, "/transfer", "/holds", "/holds/h1/capture", "/balance", "/transactions"])
 async def test_both_paths_are_silent_when_the_client_is_gone(path: str) -> None:
     wallet = MemoryWallet()
     for app in (build_app(wallet), declared_app(Handlers(wallet), MAX_BODY)):
@@ -106,7 +133,7 @@ async def test_the_hot_path_does_not_reach_fastapi(monkeypatch: pytest.MonkeyPat
 
     app = build_app(MemoryWallet())
     monkeypatch.setattr("fastapi.FastAPI.__call__", unreachable)
-    for path in (*MOVEMENTS, "/transfer", "/balance", "/transactions"):
+    for path in (*MOVEMENTS, "/transfer", "/holds", "/balance", "/transactions"):
         assert (await ask(app, "POST", path, GOOD)).status in {200, 422}
     with pytest.raises(AssertionError):
         await ask(app, "GET", "/health")

@@ -134,7 +134,19 @@ async def test_every_case_gets_the_answer_that_asgi_gives() -> None:
 
 
 @pytest.mark.usefixtures("no_asgi")
-@pytest.mark.parametrize("path", ["/deposit", "/withdraw", "/balance", "/transactions"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/deposit",
+        "/withdraw",
+        "/transfer",
+        "/holds",
+        "/holds/a/b/capture",
+        "/holds/h1/release",
+        "/balance",
+        "/transactions",
+    ],
+)
 async def test_a_plain_request_is_answered_in_one_write_and_without_asgi(connection: Connection, path: str) -> None:
     connection.send(request(path, GOOD))
     assert (await connection.answers())[0].status in {200, 404, 422}
