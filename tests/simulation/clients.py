@@ -110,13 +110,12 @@ class Clients:
     async def _send_batches(self, random: Random, pace_s: float) -> None:
         while not self.stopping:
             await asyncio.sleep(random.expovariate(1 / pace_s))
-            calls = [self._random_call(random, f"b{self._sent}") for _ in range(random.randrange(1, 9))]
+            calls = [self._random_call_or_transfer(random, f"b{self._sent}") for _ in range(random.randrange(1, 9))]
             all_or_nothing = random.random() < 0.5
             if all_or_nothing:
                 self.group(calls)
             elif random.random() < 0.3:  # overlapping with what was asked before
-                alone = [call for call in self.history.calls.values() if call.group is None and not call.legs]
-                calls += alone[-3:]
+                calls += [call for call in self.history.calls.values() if call.group is None][-3:]
             await self.ask_batch(calls, all_or_nothing=all_or_nothing, gives_up=random.random() < 0.2)
             if random.random() < 0.1 and self.history.groups:
                 await self.ask_batch(random.choice(self.history.groups).calls, all_or_nothing=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from ftwallet.ledger.legs import leg
 from ftwallet.ledger.operations import Kind
@@ -28,6 +29,9 @@ from tests.simulation.watch import Watch
 from tests.simulation.world import SimNode, World, simulated
 
 PATIENCE_S = 60.0
+
+Movement = tuple[Kind, str, int]
+Legs = tuple[tuple[str, str, int], ...]
 
 
 class Scene:
@@ -108,18 +112,21 @@ class Scene:
             self.run_until(lambda: call.answer is not None, f"{call.transaction_id} is answered")
         return call
 
-    def batch(self, *movements: tuple[Kind, str, int], all_or_nothing: bool = True, wait: bool = True) -> list[Call]:
-        """Send a batch until it is answered."""
+    def batch(self, *movements: Movement | Legs, all_or_nothing: bool = True, wait: bool = True) -> list[Call]:
+        """Send a batch until it is answered; the legs of a transfer stand for it."""
         self._number += 1
-        calls = [
-            self.clients.begin_call(f"t{self._number}-{place}", *movement) for place, movement in enumerate(movements)
-        ]
+        calls = [self._begin(f"t{self._number}-{place}", movement) for place, movement in enumerate(movements)]
         if all_or_nothing:
             self.clients.group(calls)
         self._of_the_client(self.clients.ask_batch(calls, all_or_nothing=all_or_nothing))
         if wait:
             self.run_until(lambda: all(call.answer is not None for call in calls), "the batch is answered")
         return calls
+
+    def _begin(self, transaction_id: str, movement: Movement | Legs) -> Call:
+        if isinstance(movement[0], Kind):
+            return self.clients.begin_call(transaction_id, *cast("Movement", movement))
+        return self.clients.begin_transfer(transaction_id, *(leg(*one) for one in cast("Legs", movement)))
 
     def read(self, account: str) -> None:
         """Begin a read; the checker holds it against all that was answered before."""

@@ -154,6 +154,31 @@ def test_C6_both_lose_power_in_a_transfer(primary_stage: str, backup_stage: str)
         world.heal()
 
 
+@pytest.mark.parametrize("all_or_nothing", [False, True])
+@pytest.mark.parametrize("stage", PRIMARY_STAGES)
+def test_C1_C2_C3_C4_primary_dies_in_the_middle_of_a_batch_with_transfers(stage: str, all_or_nothing: bool) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("primary", at=stage, after=8)
+        calls = world.batch(*[(Kind.DEPOSIT, "ann", 60), LEGS] * 6, all_or_nothing=all_or_nothing)
+        assert [transferred(call) for call in calls[1::2]] == [
+            (100 + 5 * times, 57 * times, 3 * times) for times in range(1, 7)
+        ]
+        world.heal()
+
+
+@pytest.mark.parametrize("stage", BACKUP_STAGES)
+def test_C5_a_group_that_a_leg_refuses_moves_nothing_when_the_backup_dies(stage: str) -> None:
+    with scene() as world:
+        begin(world)
+        world.kill("backup", at=stage, after=2)
+        calls = world.batch((Kind.DEPOSIT, "ann", 5), LEGS, (("ann", "bob", 50), ("bob", "cid", 51)))
+        codes = [OutcomeCode(call.answer.code).name for call in calls if call.answer]
+        assert codes == ["GROUP_REFUSED", "GROUP_REFUSED", "INSUFFICIENT_BALANCE"]
+        world.until_paired()
+        world.heal()
+
+
 @pytest.mark.parametrize("policy", ["promote", "restart"])
 def test_C2_a_transfer_that_is_rolled_back_is_executed_once_when_it_is_asked_again(policy: str) -> None:
     with scene(on_primary_death=policy) as world:
