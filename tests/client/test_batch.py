@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ftwallet import client as client_module
-from ftwallet.client import BatchInDoubt, Operation, Rejected, WalletClient
+from ftwallet.client import WORLD, BatchInDoubt, Leg, Operation, Rejected, Transfer, WalletClient
 
 if TYPE_CHECKING:
     from tests.client.conftest import Handler, ScriptedServer, Step
@@ -155,3 +155,29 @@ def test_a_bad_amount_sends_nothing(server: ScriptedServer, wallet: WalletClient
 def test_an_empty_batch_asks_nothing(server: ScriptedServer, wallet: WalletClient) -> None:
     assert wallet.batch([]).success
     assert server.seen == []
+
+
+def test_transfers_go_in_a_batch_with_their_legs(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [done(server, 1)]
+    legs = (Leg('ä"', "shop", Decimal("0.10")), Leg("shop", WORLD, "2"))
+    receipt = wallet.batch([Operation.deposit("ä", 1), transfer := Transfer(legs)])
+    assert [one.operation for one in receipt.refused] == [transfer]
+    assert '{"from_account_id":"ä\\"","to_account_id":"shop","amount":0.10}' in server.seen[0].body
+    assert asked(server.seen[0].body)[1] == {
+        "kind": "transfer",
+        "legs": [
+            {"from_account_id": 'ä"', "to_account_id": "shop", "amount": 0.1},
+            {"from_account_id": "shop", "to_account_id": "@world", "amount": "2"},
+        ],
+        "transaction_id": transfer.transaction_id,
+    }
+
+
+def test_a_transfer_in_doubt_is_sent_again_as_it_was(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [refuses(503)]
+    transfer = Transfer((Leg("ann", "shop", 1),))
+    with pytest.raises(BatchInDoubt) as caught:
+        wallet.batch([transfer], all_or_nothing=True)
+    server.script = [done(server, replayed=1)]
+    assert wallet.batch(caught.value.rest, all_or_nothing=True).success
+    assert len({seen.body for seen in server.seen}) == 1
