@@ -42,7 +42,7 @@ def execute_twice(kinds: Collection[Kind] = MOVEMENTS) -> Patch:
 
 def decide_each_alone() -> Patch:
     def decide(self: Any, movements: Any) -> Any:
-        return True, [self._move(self.state.accounts, one) for one in movements]
+        return True, [self._move(self._book, one) for one in movements]
 
     return mock.patch.object(Ledger, "_decide", decide)
 
