@@ -151,6 +151,21 @@ def backup_that_joins_is_another_directory_than_before(world: Scene) -> None:
     world.heal()
 
 
+# ---- Reads
+
+
+@moment()
+def account_is_read_while_its_deposit_is_not_on_the_backup(world: Scene) -> None:
+    """A has x on its disk, B has not. A reader who is shown x sees money that is gone when A dies now."""
+    began(world)
+    world.fault("stalled-disk", "backup", 1.0)
+    world.deposit("ann", 50, wait=False)
+    world.run(0.1)
+    world.read("ann")
+    world.run(0.5)
+    world.heal()
+
+
 # ---- The tail
 
 

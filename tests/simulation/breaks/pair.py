@@ -290,7 +290,12 @@ PAIR = (
         damaged_log_keeps_its_incarnation,
         ("flip-unseen",),
     ),
-    Break("dirty-reads", "a read shows what is not committed", dirty_reads, hint=1),
+    Break(
+        "dirty-reads",
+        "a read shows what is not committed",
+        dirty_reads,
+        moment=moments.account_is_read_while_its_deposit_is_not_on_the_backup,
+    ),
     Break(
         "unshielded",
         "a message's handling ends with its stream",
