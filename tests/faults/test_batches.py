@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from ftwallet.faults.stages import BACKUP_STAGES, PRIMARY_STAGES, Stage
-from tests.faults.checker import Asked, Client
+from tests.faults.checker import Asked, AskedTransfer, Client
 from tests.faults.harness import Pair, running_pair
 from tests.faults.supervised import sample
 from tests.faults.wire import Answer, Rest
@@ -27,16 +27,17 @@ def running() -> AbstractContextManager[Pair]:
 
 
 class Batch:
-    """Deposits that are sent together until they are answered, and then are the client's to check like any other."""
+    """Deposits and transfers that are sent together until they are answered, and then are the client's to check.
+
+    Every fourth is a transfer of what the one before it has brought.
+    """
 
     def __init__(self, client: Client, mode: str, count: int = COUNT) -> None:
         self.client = client
         self.ids = [client.new_id("batch") for _ in range(count)]
-        self._asked = [Asked("deposit", f"user{at % 10}", "1.25") for at in range(count)]
-        operations = [
-            {"kind": kind, "account_id": account_id, "amount": amount, "transaction_id": name}
-            for name, (kind, account_id, amount) in zip(self.ids, self._asked, strict=True)
-        ]
+        self._asked = [_one_of_a_batch(at) for at in range(count)]
+        requests = [asked.request(name) for name, asked in zip(self.ids, self._asked, strict=True)]
+        operations = [{"kind": path.strip("/")} | json.loads(body) for path, body in requests]
         self._body = json.dumps({"mode": mode, "reply": "compact", "operations": operations}).encode()
 
     def send(self) -> Answer | None:
@@ -57,6 +58,12 @@ class Batch:
         assert again.document["replayed"] == len(self.ids)
         assert again.replayed
         self.client.asked |= dict(zip(self.ids, self._asked, strict=True))
+
+
+def _one_of_a_batch(at: int) -> Asked | AskedTransfer:
+    if at % 4 == 3:
+        return AskedTransfer(((f"user{(at - 1) % 10}", "shop", "1.25"), ("shop", "fees", "0.25")))
+    return Asked("deposit", f"user{at % 10}", "1.25")
 
 
 def known(client: Client, transaction_id: str) -> str | None:
