@@ -26,6 +26,16 @@ def needs(operations: Sequence[Operation], record: Callable[[str], bytes | None]
     return accounts, keys
 
 
+def made_by(operations: Sequence[Operation]) -> tuple[set[str], set[str]]:
+    """Accounts and keys of records that these may have made, of those that `needs` may name later.
+
+    The accounts of a hold were made with it, so that what ends it needs no record to tell them.
+    """
+    accounts, keys = needs(operations, lambda key: None)
+    keys.update(hold_key(one.transaction_id) for one in operations if one.kind == Kind.HOLD)
+    return accounts, keys
+
+
 def accounts_behind(records: Iterable[bytes | None]) -> set[str]:
     """The accounts that whoever needs these records needs as well."""
     accounts: set[str] = set()

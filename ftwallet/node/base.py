@@ -20,6 +20,7 @@ from ftwallet.errors import DiskFault
 from ftwallet.journal import Corruption, Journal
 from ftwallet.journal.checkpoints import CheckpointMeta, find_newest, list_files, load_newest, lsn_of, write_checkpoint
 from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.needs import made_by
 from ftwallet.ledger.operations import decode_operations
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, State, checkpoint_chunks
@@ -188,8 +189,10 @@ class StoreBase:
             self._known, self._known_lsn = saved
             for block in takewhile(lambda block: block.last_lsn <= lsn, journal.blocks(self._known_lsn + 1)):
                 operations = decode_operations(block.payload)
-                self._known.add(account_key(one.account_id) for one in operations)
+                accounts, records = made_by(operations)  # one that is left out would be money that nobody finds
+                self._known.add(map(account_key, accounts))
                 self._known.add(transaction_key(one.transaction_id) for one in operations)
+                self._known.add(map(record_key, records))
             return
         structlog.get_logger().info(f"{self._directory} is read in full: which ids it has is not on record")
         self._known.add(account_key(name) for name, _ in table.all_accounts())
