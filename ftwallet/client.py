@@ -14,6 +14,12 @@ A transfer moves money between accounts, in one leg or in several that happen to
         wallet.transfer("user123", "shop", "99.90")
         wallet.transfer_legs([Leg("user123", "shop", "100.00"), Leg("shop", "fees", "2.90")])
 
+A hold sets money aside, to be captured (paid out, in whole or in parts) or released (given back) later:
+
+        hold = wallet.hold("user123", 30, expires_in=600)
+        wallet.capture(hold.transaction_id, 12.5, to_account_id="shop")
+        wallet.release(hold.transaction_id)
+
 Many at once go as a batch, of any length; each operation keeps the id that it was made with, also over the end of this
 program when the operations are kept:
 
@@ -167,6 +173,71 @@ class TransferReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldReceipt:
+    """The wallet's answer to a hold that is made; its id is the `transaction_id`.
+
+    `new_balance` is what is available after it, `expires_at` (UTC) the time from which on it cannot be captured, None
+    for never. The rest is as of `Receipt`.
+    """
+
+    transaction_id: str
+    message: str
+    new_balance: Decimal | None
+    expires_at: datetime | None
+    lsn: int | None
+    epoch: int | None
+    durability: str | None
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementReceipt:
+    """The wallet's answer to a capture or a release that is done.
+
+    `captured` is all that was captured of the hold by then, `left` what was left of it. The rest is as of `Receipt`.
+    """
+
+    transaction_id: str
+    message: str
+    captured: Decimal | None
+    left: Decimal | None
+    lsn: int | None
+    epoch: int | None
+    durability: str | None
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """A hold as it stands; `status` is "open", "captured", "released" or "expired", all but the first for ever.
+
+    `expires_at` (UTC) is None for never; `lsn` is the number of the newest journal record that this includes.
+    """
+
+    hold_id: str
+    account_id: str
+    amount: Decimal
+    captured: Decimal
+    left: Decimal
+    status: str
+    expires_at: datetime | None
+    lsn: int | None
+    epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an account has: `balance` is available, `held` is on hold, `total` is both; `lsn` as of `Balance`."""
+
+    account_id: str
+    balance: Decimal
+    held: Decimal
+    total: Decimal
+    lsn: int | None
+    epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One movement of a batch. Its id is drawn when it is made, so a second try of the same operation is safe."""
 
@@ -226,7 +297,7 @@ class BatchReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The balance of an account; `lsn` is the number of the newest journal record that it includes."""
+    """What is available in an account; `lsn` is the number of the newest journal record that it includes."""
 
     account_id: str
     balance: Decimal
@@ -240,8 +311,10 @@ class TransactionRecord:
     """What the wallet knows of a transaction id; None where it is not known, or not yet.
 
     `status` is "PENDING", "COMMITTED" or "ROLLED_BACK"; `success` False means a recorded refusal, such as not enough
-    money; `type` is "deposit", "withdraw" or "transfer"; `time` is UTC. A transfer has `legs`, whose amounts are
-    Decimals, and `balances`, those right after it (none when it was refused), in the place of one account and balance.
+    money; `type` is "deposit", "withdraw", "transfer", "hold", "capture" or "release"; times are UTC. A transfer has
+    `legs`, whose amounts are Decimals, and `balances`, those right after it (none when it was refused), in the place of
+    one account and balance. A hold has `expires_at` (None for never). A capture or a release has its `hold_id`, what it
+    `moved`, and what was `captured` of the hold and `left` of it then; a capture alone `to_account_id`, `release_rest`.
     """
 
     transaction_id: str
@@ -257,6 +330,13 @@ class TransactionRecord:
     time: datetime | None
     legs: tuple[Leg, ...] = ()
     balances: dict[str, Decimal] = field(default_factory=dict, hash=False)
+    expires_at: datetime | None = None
+    hold_id: str | None = None
+    to_account_id: str | None = None
+    release_rest: bool | None = None
+    moved: Decimal | None = None
+    captured: Decimal | None = None
+    left: Decimal | None = None
 
 
 class WalletClient:
@@ -319,6 +399,54 @@ class WalletClient:
         answer = _object_in(response)
         return TransferReceipt(own_id, answer["message"], _balances(answer), *_headers(response))
 
+    def hold(
+        self, account_id: str, amount: Amount, expires_in: int | None = None, transaction_id: str | None = None
+    ) -> HoldReceipt:
+        """Set `amount` of an account aside; the hold's id is the transaction's.
+
+        After `expires_in` seconds it cannot be captured any more, and its money goes back; None for never. The other
+        arguments and the errors are as of `deposit`.
+        """
+        own_id = _own_id(transaction_id)
+        fields = {"account_id": json.dumps(account_id), "amount": _amount_json(amount)}
+        if expires_in is not None:
+            fields["expires_in"] = json.dumps(expires_in)
+        response = self._call("POST", "/holds", _object(**fields, transaction_id=json.dumps(own_id)), own_id)
+        answer = _object_in(response)
+        return HoldReceipt(
+            own_id,
+            answer["message"],
+            _optional_decimal(answer["new_balance"]),
+            _optional_time(answer.get("expires_at")),
+            *_headers(response),
+        )
+
+    def capture(
+        self,
+        hold_id: str,
+        amount: Amount | None = None,
+        to_account_id: str | None = None,
+        release_rest: bool = False,
+        transaction_id: str | None = None,
+    ) -> SettlementReceipt:
+        """Pay `amount` out of a hold, None for all that is left, to an account; None or `WORLD` is the outside.
+
+        `release_rest`: what is left after it goes back at once. The other arguments and the errors are as of `deposit`;
+        a `Rejected` with status 409 says that the hold has ended before.
+        """
+        fields = {}
+        if amount is not None:
+            fields["amount"] = _amount_json(amount)
+        if to_account_id is not None:
+            fields["to_account_id"] = json.dumps(to_account_id)
+        if release_rest:
+            fields["release_rest"] = "true"
+        return self._settle(hold_id, "capture", fields, transaction_id)
+
+    def release(self, hold_id: str, transaction_id: str | None = None) -> SettlementReceipt:
+        """Give what is left of a hold back to its account. Arguments and errors as of `capture`."""
+        return self._settle(hold_id, "release", {}, transaction_id)
+
     def batch(
         self,
         operations: Sequence[Operation | Transfer],
@@ -378,6 +506,40 @@ class WalletClient:
             epoch=_header_number(response, "FTWallet-Epoch"),
         )
 
+    def get_hold(self, hold_id: str) -> HoldRecord:
+        """Return how a hold stands.
+
+        Raises:
+            Rejected: there is no such hold (status 404), or its id is malformed (422).
+            Unreachable: no answer came within the deadline.
+        """
+        response = self._call("GET", f"/holds/{quote(hold_id, safe='')}", sign="hold_id")
+        answer = _object_in(response)
+        return HoldRecord(
+            hold_id=answer["hold_id"],
+            account_id=answer["account_id"],
+            amount=Decimal(answer["amount"]),
+            captured=Decimal(answer["captured"]),
+            left=Decimal(answer["left"]),
+            status=answer["status"],
+            expires_at=_optional_time(answer["expires_at"]),
+            lsn=_header_number(response, "FTWallet-LSN"),
+            epoch=_header_number(response, "FTWallet-Epoch"),
+        )
+
+    def account(self, account_id: str) -> Account:
+        """Return what an account has, available and on hold. Errors as of `balance`."""
+        response = self._call("GET", f"/accounts/{quote(account_id, safe='')}", sign="account_id")
+        answer = _object_in(response)
+        return Account(
+            account_id=answer["account_id"],
+            balance=Decimal(answer["balance"]),
+            held=Decimal(answer["held"]),
+            total=Decimal(answer["total"]),
+            lsn=_header_number(response, "FTWallet-LSN"),
+            epoch=_header_number(response, "FTWallet-Epoch"),
+        )
+
     def health(self) -> str:
         """Return "healthy", or what the wallet says instead, such as "initializing"; asks once.
 
@@ -411,9 +573,16 @@ class WalletClient:
             new_balance=_optional_decimal(answer["new_balance"]),
             lsn=answer["lsn"],
             epoch=answer["epoch"],
-            time=datetime.fromisoformat(answer["time"]) if answer["time"] else None,
+            time=_optional_time(answer["time"]),
             legs=tuple(_leg(one) for one in answer.get("legs", ())),
             balances=_balances(answer),
+            expires_at=_optional_time(answer.get("expires_at")),
+            hold_id=answer.get("hold_id"),
+            to_account_id=answer.get("to_account_id"),
+            release_rest=answer.get("release_rest"),
+            moved=_optional_decimal(answer.get("moved")),
+            captured=_optional_decimal(answer.get("captured")),
+            left=_optional_decimal(answer.get("left")),
         )
 
     def close(self) -> None:
@@ -436,10 +605,26 @@ class WalletClient:
         answer = _object_in(response)
         return Receipt(own_id, answer["message"], _optional_decimal(answer["new_balance"]), *_headers(response))
 
+    def _settle(self, hold_id: str, verb: str, fields: dict[str, str], transaction_id: str | None) -> SettlementReceipt:
+        own_id = _own_id(transaction_id)
+        body = _object(**fields, transaction_id=json.dumps(own_id))
+        response = self._call("POST", f"/holds/{quote(hold_id, safe='')}/{verb}", body, own_id)
+        answer = _object_in(response)
+        captured, left = (_optional_decimal(answer.get(key)) for key in ("captured", "left"))
+        return SettlementReceipt(own_id, answer["message"], captured, left, *_headers(response))
+
     def _call(
-        self, method: str, path: str, body: str | bytes | None = None, transaction_id: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: str | bytes | None = None,
+        transaction_id: str | None = None,
+        sign: str = "success",
     ) -> requests.Response:
-        """Try until there is an answer. Raises Rejected, or InDoubt (Unreachable for a read) at the end of patience."""
+        """Try until there is an answer. Raises Rejected, or InDoubt (Unreachable for a read) at the end of patience.
+
+        `sign` is a key by which an answer of the wallet is known.
+        """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_NoAnswer),
             stop=tenacity.stop_after_attempt(self._max_retries + 1) | tenacity.stop_before_delay(self._deadline),
@@ -449,7 +634,7 @@ class WalletClient:
         )
         ends_at = time.monotonic() + self._deadline
         try:
-            response: requests.Response = retrying(self._try_once, method, path, body, ends_at)
+            response: requests.Response = retrying(self._try_once, method, path, body, ends_at, sign)
         except _NoAnswer as last:
             tries = int(retrying.statistics["attempt_number"])
             if transaction_id is None:
@@ -459,7 +644,9 @@ class WalletClient:
             raise Rejected(response.status_code, _detail(response), _object_in(response), transaction_id)
         return response
 
-    def _try_once(self, method: str, path: str, body: str | bytes | None, ends_at: float) -> requests.Response:
+    def _try_once(
+        self, method: str, path: str, body: str | bytes | None, ends_at: float, sign: str
+    ) -> requests.Response:
         timeout = max(min(self._timeout, ends_at - time.monotonic()), 0.001)
         try:
             response = self._send(method, path, body, timeout)
@@ -469,7 +656,7 @@ class WalletClient:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN:
             raise _NoAnswer(f"answered {status}: {_detail(response)}", _retry_after_s(response))
         # Something between here and the wallet may answer in its place; that says nothing about the money.
-        if status < HTTPStatus.BAD_REQUEST and not (status == HTTPStatus.OK and "success" in _object_in(response)):
+        if status < HTTPStatus.BAD_REQUEST and not (status == HTTPStatus.OK and sign in _object_in(response)):
             raise _NoAnswer(f"answered {status}, but not as a wallet does")
         return response
 
@@ -646,6 +833,10 @@ def _balances(answer: dict[str, Any]) -> dict[str, Decimal]:
 
 def _optional_decimal(value: Any) -> Decimal | None:
     return None if value is None else Decimal(value)
+
+
+def _optional_time(value: Any) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
 
 
 def _in_short(error: Exception) -> str:

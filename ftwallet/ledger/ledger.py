@@ -15,7 +15,7 @@ from typing import Final
 
 from ftwallet.errors import BrokenInvariant
 from ftwallet.ledger.holding import Book, capture_hold, expire_hold, place_hold, release_hold
-from ftwallet.ledger.holds import Hold, capture_terms, decode_hold, hold_key, release_terms
+from ftwallet.ledger.holds import HELD, Hold, capture_terms, decode_hold, hold_key, release_terms
 from ftwallet.ledger.imports import imported_outcome
 from ftwallet.ledger.kept import Kept
 from ftwallet.ledger.legs import decode_legs
@@ -338,9 +338,13 @@ class Ledger:
     def export_accounts(self) -> Iterator[tuple[str, int]]:
         """Every account but the ledger's own with its balance in minor units, as they are at this call.
 
-        The balance is what is available; see `held`.
+        The balance is what is available; `export_totals` has what is on hold as well.
         """
         return (pair for pair in self._state.export_accounts() if not pair[0].startswith("@"))
+
+    def export_totals(self) -> Iterator[tuple[str, int]]:
+        """The same, but each with what it has on hold."""
+        return _totals(self._state.export_accounts(), self._state.export_accounts())
 
     def transactions(self) -> Iterator[Transaction]:
         """Every transaction remembered at this call."""
@@ -365,6 +369,13 @@ class Ledger:
         ledger = cls(state.standing.rules, state)
         ledger.check()
         return ledger
+
+
+def _totals(all_accounts: Iterator[tuple[str, int]], once_more: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    held = {name: balance for name, balance in all_accounts if balance and name.startswith(HELD)}
+    for account_id, balance in once_more:
+        if not account_id.startswith("@"):
+            yield account_id, balance + held.get(HELD + account_id, 0)
 
 
 def _bad_record(lsn: int, error: ValueError) -> BrokenInvariant:

@@ -5,7 +5,9 @@
                              "account_id": "user123", "amount": 1000.5, "new_balance": 1000.5, "lsn": 1, "epoch": 1,
                              "time": "2026-01-31T12:00:00.000000Z"}}
 
-A transfer has `legs` and `balances` beside that, as `GET /transactions/{id}` has them.
+A transfer has `legs` and `balances` beside that, holds and what ends them have keys of their own, as
+`GET /transactions/{id}` has them. A balance in the first file is all that the account has, money on hold too: holds
+themselves are not in the files, and what they held comes in as available.
 
 Amounts are exact decimals. A file replaces its elder whole or not at all; it is never the source of truth. On import
 only `status` and `success` of a transaction must be there; one without type, account or amount matches by id alone.
@@ -15,10 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,25 +33,29 @@ from ftwallet.errors import ClientError, DiskFault
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
 from ftwallet.ledger.imports import imported_balance, imported_transaction
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.legs import leg, transfer
-from ftwallet.ledger.money import AmountError, format_amount, parse_amount
-from ftwallet.ledger.operations import Body, Kind, Operation, rolled_back
+from ftwallet.ledger.money import format_amount
+from ftwallet.ledger.operations import Kind, Operation, rolled_back
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction, message
 from ftwallet.ledger.rules import Rules
+from ftwallet.node.readable_bodies import Entry, body_of, figures_of, minor, time_us_of
 
 _MEMBERS = 1_000
-_ZERO = re.compile(r"0(\.0+)?")
-_BEGINNING_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
-_KINDS = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
-_REFUSED = {
-    "Insufficient balance": OutcomeCode.INSUFFICIENT_BALANCE,
-    "Account not found": OutcomeCode.ACCOUNT_NOT_FOUND,
-    message(None, Outcome(OutcomeCode.GROUP_REFUSED), exponent=0): OutcomeCode.GROUP_REFUSED,
-}
+_TOLD_BY_ITS_SENTENCE = (
+    OutcomeCode.INSUFFICIENT_BALANCE,
+    OutcomeCode.ACCOUNT_NOT_FOUND,
+    OutcomeCode.GROUP_REFUSED,
+    OutcomeCode.HOLD_NOT_FOUND,
+    OutcomeCode.HOLD_CAPTURED,
+    OutcomeCode.HOLD_RELEASED,
+    OutcomeCode.HOLD_EXPIRED,
+    OutcomeCode.OVER_HOLD,
+)
+_REFUSED = {message(None, Outcome(code), exponent=0): code for code in _TOLD_BY_ITS_SENTENCE}
+_OVER_HOLD = "The hold has only "  # and the amount that was left, which is not kept
 
 
 class Content(NamedTuple):
-    """A ledger at one lsn: accounts with minor units, transactions, and the currency's decimals."""
+    """A ledger at one lsn: accounts with all they have in minor units, transactions, and the currency's decimals."""
 
     accounts: Iterator[tuple[str, int]]
     transactions: Iterator[Transaction]
@@ -67,7 +71,7 @@ class Imported(NamedTuple):
 
 def collect(ledger: Ledger) -> Content:
     """The ledger as it is at this call; it may go on at once."""
-    return Content(ledger.export_accounts(), ledger.transactions(), ledger.rules.exponent)
+    return Content(ledger.export_totals(), ledger.transactions(), ledger.rules.exponent)
 
 
 def missing(ledger: Ledger, operations: Sequence[Operation]) -> list[Operation]:
@@ -182,22 +186,11 @@ def _account(path: Path, name: str, text: object, rules: Rules, now_us: int) -> 
     problem = account_id_problem(name)
     if problem:
         raise ClientError(f"{path}: account id {name!r} {problem}")
-    balance = _minor(path, name, text, rules.exponent)
+    balance = minor(path, name, text, rules.exponent)
     if balance > rules.max_balance:
         limit = format_amount(rules.max_balance, rules.exponent)
         raise ClientError(f"{path}: the balance of {name!r} is over the limit of {limit}: raise max_balance first")
     return imported_balance(name, balance, now_us)
-
-
-def _minor(path: Path, where: str, text: object, exponent: int) -> int:
-    if not isinstance(text, str):
-        raise ClientError(f"{path}: {where!r} must have an amount, not {text!r}")
-    if _ZERO.fullmatch(text):
-        return 0
-    try:
-        return parse_amount(text, exponent)
-    except AmountError as error:
-        raise ClientError(f"{path}: {where!r}: {error.detail}") from error
 
 
 def _transaction(path: Path, transaction_id: str, document: Any, exponent: int) -> Operation:
@@ -206,69 +199,24 @@ def _transaction(path: Path, transaction_id: str, document: Any, exponent: int) 
         raise ClientError(f"{path}: transaction id {transaction_id!r} {problem}")
     if not isinstance(document, dict) or not {"status", "success"} <= document.keys():
         raise ClientError(f"{path}: {transaction_id!r} must have the keys status and success")
-    time_us = _time_us(path, transaction_id, document.get("time"))
-    body = _body(path, transaction_id, document, exponent)
+    entry = Entry(path, transaction_id, document, exponent)
+    time_us = time_us_of(entry, "time")
+    body = body_of(entry)
     if document["status"] == Status.ROLLED_BACK:
         return rolled_back(transaction_id, None, time_us)
     if document["status"] != Status.COMMITTED:
-        raise ClientError(
-            f"{path}: {transaction_id!r} has status {document['status']!r}: only what is done can come in"
-        )
-    code, leg = OutcomeCode.OK, None
-    if document["success"] is not True:
-        sentence, _, place = str(document.get("message")).partition(" (legs[")
-        code = _REFUSED.get(sentence, OutcomeCode.REFUSED_BEFORE_IMPORT)
-        leg = int(place[:-2]) if place[:-2].isdecimal() else None
-    balance = document.get("new_balance")
-    after = None if balance is None else _minor(path, transaction_id, balance, exponent)
-    balances = [
-        _minor(path, transaction_id, fields.get("new_balance"), exponent)
-        for fields in _objects(path, transaction_id, document, "balances")
-    ]
-    return imported_transaction(transaction_id, code, time_us, body, after, balances, leg)
+        raise entry.refuse(f"has status {document['status']!r}: only what is done can come in")
+    code, leg = _outcome(document)
+    after = None if document.get("new_balance") is None else entry.minor("new_balance")
+    return imported_transaction(transaction_id, code, time_us, body, after, figures_of(entry, body), leg)
 
 
-def _body(path: Path, transaction_id: str, document: dict[str, Any], exponent: int) -> Body | None:
-    kind, account_id, amount = (document.get(key) for key in ("type", "account_id", "amount"))
-    if kind == "transfer":
-        return _transfer(path, transaction_id, document, exponent)
-    if kind is None or account_id is None or amount is None:
-        return None
-    if kind not in _KINDS:
-        raise ClientError(f"{path}: {transaction_id!r} has type {kind!r}; known are {', '.join(_KINDS)}, transfer")
-    return Body(_KINDS[kind], str(account_id), _minor(path, transaction_id, amount, exponent))
-
-
-def _transfer(path: Path, transaction_id: str, document: dict[str, Any], exponent: int) -> Body:
-    try:
-        return transfer(
-            [
-                leg(
-                    str(fields.get("from_account_id")),
-                    str(fields.get("to_account_id")),
-                    _minor(path, transaction_id, fields.get("amount"), exponent),
-                )
-                for fields in _objects(path, transaction_id, document, "legs")
-            ]
-        )
-    except ValueError as error:
-        raise ClientError(f"{path}: {transaction_id!r} has legs that are none: {error}") from error
-
-
-def _objects(path: Path, transaction_id: str, document: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = document.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise ClientError(f"{path}: {key} of {transaction_id!r} must be an array of objects")
-    return found
-
-
-def _time_us(path: Path, transaction_id: str, text: object) -> int:
-    if text is None:
-        return 0
-    try:
-        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ClientError(f"{path}: {transaction_id!r} has a time that is not RFC 3339: {text!r}") from None
-    if moment < _BEGINNING_OF_TIME:
-        raise ClientError(f"{path}: {transaction_id!r} has a time before 1970: {text!r}")
-    return (moment - _BEGINNING_OF_TIME) // timedelta(microseconds=1)  # a float of seconds would lose the last digit
+def _outcome(document: dict[str, Any]) -> tuple[OutcomeCode, int | None]:
+    """What became of it, and the place of the leg that refused it."""
+    if document["success"] is True:
+        return OutcomeCode.OK, None
+    sentence, _, place = str(document.get("message")).partition(" (legs[")
+    leg = int(place[:-2]) if place[:-2].isdecimal() else None
+    if sentence.startswith(_OVER_HOLD):
+        return OutcomeCode.OVER_HOLD, None
+    return _REFUSED.get(sentence, OutcomeCode.REFUSED_BEFORE_IMPORT), leg

@@ -19,12 +19,16 @@ from hypothesis import strategies as st
 from ftwallet import client as client_module
 from ftwallet.client import (
     WORLD,
+    Account,
     Amount,
     Balance,
+    HoldReceipt,
+    HoldRecord,
     InDoubt,
     Leg,
     Receipt,
     Rejected,
+    SettlementReceipt,
     TransactionRecord,
     TransferReceipt,
     Unreachable,
@@ -204,6 +208,110 @@ def test_a_transfer_that_is_looked_up_has_its_legs_and_balances(server: Scripted
     assert (known.type, known.amount, known.legs) == ("transfer", None, (Leg("ann", "shop", Decimal("0.1")),))
     assert known.balances == {"ann": 5, "shop": Decimal("0.1")}
     assert len({known, known}) == 1
+
+
+HELD = answer(
+    200,
+    '{"success":true,"message":"Held 0.1","new_balance":9007199254740993.01,"expires_at":"2026-11-24T12:10:00.250000Z",'
+    '"transaction_id":"h"}',
+    FTWallet_LSN="12",
+    FTWallet_Epoch="3",
+    FTWallet_Durability="replicated",
+)
+CAPTURED = answer(
+    200, '{"success":true,"message":"Captured 0.1","captured":0.3,"left":9007199254740993.01,"transaction_id":"c"}'
+)
+TEN_PAST = datetime(2026, 11, 24, 12, 10, 0, 250_000, UTC)
+
+
+def test_a_hold_is_sent_exactly_and_its_receipt_is_exact(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [HELD]
+    receipt = wallet.hold('a"nn', Decimal("0.10"), 600, "h")
+    wallet.hold("ann", "7", transaction_id="i")
+    assert server.seen == [
+        ("/holds", '{"account_id":"a\\"nn","amount":0.10,"expires_in":600,"transaction_id":"h"}'),
+        ("/holds", '{"account_id":"ann","amount":"7","transaction_id":"i"}'),
+    ]
+    exact = Decimal("9007199254740993.01")
+    assert receipt == HoldReceipt("h", "Held 0.1", exact, TEN_PAST, 12, 3, "replicated", False)
+
+
+def test_captures_and_releases_are_sent_exactly(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [CAPTURED]
+    receipt = wallet.capture("h/ü?", Decimal("0.10"), "shop", True, "c")
+    assert receipt == SettlementReceipt(
+        "c", "Captured 0.1", Decimal("0.3"), Decimal("9007199254740993.01"), None, None, None, False
+    )
+    wallet.capture("h", transaction_id="d")
+    wallet.release("h", "r")
+    assert server.seen == [
+        (
+            "/holds/h%2F%C3%BC%3F/capture",
+            '{"amount":0.10,"to_account_id":"shop","release_rest":true,"transaction_id":"c"}',
+        ),
+        ("/holds/h/capture", '{"transaction_id":"d"}'),
+        ("/holds/h/release", '{"transaction_id":"r"}'),
+    ]
+
+
+def test_k1_a_capture_is_tried_again_under_its_id(server: ScriptedServer, wallet: WalletClient) -> None:
+    for call in (lambda: wallet.capture("h", 1), lambda: wallet.release("h"), lambda: wallet.hold("ann", 1)):
+        server.seen.clear()
+        server.script = [hang_up, problem(503, "no primary", Retry_After="0"), answer(200, "[1]"), CAPTURED_OR_HELD]
+        transaction_id = call().transaction_id
+        assert [seen.transaction_id for seen in server.seen] == [transaction_id] * 4
+        assert call().transaction_id != transaction_id
+
+
+CAPTURED_OR_HELD = answer(200, '{"success":true,"message":"Done","new_balance":null,"transaction_id":"imported"}')
+
+
+def test_a_capture_of_a_hold_that_has_ended_is_rejected(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [problem(409, "The hold has expired")]
+    with pytest.raises(Rejected, match=r"^The hold has expired$") as refusal:
+        wallet.capture("h", transaction_id="c")
+    assert (refusal.value.status, refusal.value.transaction_id) == (409, "c")
+
+
+def test_a_hold_is_read(server: ScriptedServer, wallet: WalletClient) -> None:
+    body = (
+        '{"hold_id":"h/1","account_id":"ann","amount":9007199254740993.01,"captured":0.1,"left":0.0,'
+        '"status":"released","expires_at":"2026-11-24T12:10:00.250000Z"}'
+    )
+    server.script = [answer(200, '{"success":true}'), answer(200, body, FTWallet_LSN="5", FTWallet_Epoch="2")]
+    found = wallet.get_hold("h/1")
+    amounts = Decimal("9007199254740993.01"), Decimal("0.1"), Decimal(0)
+    assert found == HoldRecord("h/1", "ann", *amounts, "released", TEN_PAST, 5, 2)
+    assert [seen.path for seen in server.seen] == ["/holds/h%2F1"] * 2, "what is no answer of a wallet is asked again"
+
+
+def test_an_account_is_read(server: ScriptedServer, wallet: WalletClient) -> None:
+    server.script = [
+        answer(200, '{"account_id":"a n","balance":0.1,"held":9007199254740993.01,"total":9007199254740993.11}')
+    ]
+    exact = Decimal("0.1"), Decimal("9007199254740993.01"), Decimal("9007199254740993.11")
+    assert wallet.account("a n") == Account("a n", *exact, None, None)
+    assert server.seen[0].path == "/accounts/a%20n"
+    server.script = [problem(404, "Account not found")]
+    with pytest.raises(Rejected):
+        wallet.account("nobody")
+
+
+def test_holds_that_are_looked_up_have_their_own_keys(server: ScriptedServer, wallet: WalletClient) -> None:
+    common = '"status":"COMMITTED","success":true,"message":"m","account_id":null,"amount":null,"new_balance":null'
+    common += ',"lsn":1,"epoch":2,"time":null'
+    server.script = [
+        answer(200, f'{{"transaction_id":"h","type":"hold",{common},"expires_at":"2026-11-24T12:10:00.250000Z"}}'),
+        answer(
+            200,
+            f'{{"transaction_id":"c","type":"capture",{common},"hold_id":"h","to_account_id":"shop","release_rest":true,'
+            '"moved":0.1,"captured":0.3,"left":0.0}',
+        ),
+    ]
+    assert wallet.transaction("h").expires_at == TEN_PAST
+    found = wallet.transaction("c")
+    assert (found.hold_id, found.to_account_id, found.release_rest) == ("h", "shop", True)
+    assert (found.moved, found.captured, found.left) == (Decimal("0.1"), Decimal("0.3"), 0)
 
 
 def test_every_call_draws_an_id_of_its_own(server: ScriptedServer, wallet: WalletClient) -> None:

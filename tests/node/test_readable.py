@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 
 from ftwallet.errors import ClientError
+from ftwallet.ledger.holds import capture, hold, release
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.legs import leg, transfer
-from ftwallet.ledger.operations import Kind, Operation, asked, group, operation, rolled_back
-from ftwallet.ledger.outcomes import OutcomeCode
+from ftwallet.ledger.operations import Body, Kind, Operation, asked, group, operation, rolled_back
+from ftwallet.ledger.outcomes import OutcomeCode, first_difference
 from ftwallet.ledger.rules import Rules
-from ftwallet.ledger.state import MemoryState
+from ftwallet.ledger.state import WORLD, MemoryState
 from ftwallet.node.readable import collect, read_files, write_files
 
 NOON_US = 1_763_985_600_000_000
+_NOON = "2025-11-24T12:00:00Z"
+_DONE = {"status": "COMMITTED", "success": True}
+_HELD = {**_DONE, "type": "hold", "account_id": "a", "amount": 1}
 
 
 def ledger_of(*operations: Operation, rules: Rules | None = None) -> Ledger:
@@ -64,6 +68,37 @@ def test_what_is_written_is_read_back_with_every_id_outcome_balance_and_time(tmp
             assert now._replace(lsn=was.lsn, epoch=was.epoch) == was
         assert (now.transaction_id, now.status, now.time_us) == (was.transaction_id, was.status, was.time_us)
     after.check()
+
+
+def test_holds_are_written_and_read_back_and_what_they_held_comes_in_as_available(tmp_path: Path) -> None:
+    before = ledger_of(
+        move(Kind.DEPOSIT, "t1", 5_000),
+        asked(hold("user123", 1_000), "h1", NOON_US),
+        asked(hold("user123", 3_000, 600), "h2", NOON_US),
+        asked(hold("user123", 3_000, 60), "h3", NOON_US),
+        asked(capture("h2", 500, "shop"), "c1", NOON_US),
+        asked(capture("h2", 0, WORLD, release_rest=True), "c2", NOON_US + 1),
+        asked(capture("h1", 1_001, "shop"), "c3", NOON_US),
+        asked(capture("h3", 0, "shop"), "c4", NOON_US),
+        asked(release("h2"), "r1", NOON_US),
+        asked(hold("user123", 100), "h4", NOON_US),
+        asked(release("h4"), "r2", NOON_US),
+    )
+    assert dict(before.export_accounts()) == {"user123": 1_000, "shop": 500}
+    written = write_files(tmp_path, "primary", collect(before))
+    assert written[0].read_text() == '{\n  "user123": 20.0,\n  "shop": 5.0\n}\n'
+    operations, imported = read_files(*written, before.rules)
+    assert imported == (2, 11)
+    after = ledger_of(*operations)
+    assert dict(after.export_accounts()) == {"user123": 2_000, "shop": 500}
+    assert after.hold("h1") is None
+    for was, now in zip(before.transactions(), after.transactions(), strict=True):
+        assert now._replace(lsn=was.lsn, epoch=was.epoch) == was._replace(limit=None)
+        body = Body(was.kind or Kind.DEPOSIT, was.account_id or "", was.amount or 0, was.extra)
+        assert first_difference(now, body) is None
+    after.check()
+    again = write_files(tmp_path, "backup", collect(after))
+    assert read_files(*again, before.rules)[1] == imported
 
 
 def test_an_empty_ledger_makes_empty_files(tmp_path: Path) -> None:
@@ -142,6 +177,13 @@ def test_wallets_that_are_none_are_refused_with_file_and_account(tmp_path: Path,
             {"status": "COMMITTED", "success": True, "type": "transfer"},
             "has legs that are none: a transfer has 1 to 32",
         ),
+        ({**_DONE, "type": "hold", "account_id": "a", "amount": 1, "expires_at": _NOON}, "must expire a whole number"),
+        ({**_HELD, "time": _NOON, "expires_at": _NOON}, "must expire a whole number of seconds, 1 to 316224000"),
+        ({**_HELD, "time": _NOON, "expires_at": "2025-11-24T12:00:00.5Z"}, "must expire a whole number of seconds"),
+        ({**_HELD, "expires_at": "soon"}, "has a time that is not RFC 3339: 'soon'"),
+        ({**_DONE, "type": "capture", "hold_id": "h", "to_account_id": "a"}, "must have an amount, not None"),
+        ({**_DONE, "type": "release", "hold_id": "h", "moved": 1, "captured": 0}, "must have an amount, not None"),
+        ({**_DONE, "type": ["hold"]}, "has type ['hold']"),
         ({"status": "COMMITTED", "success": True, "type": "transfer", "legs": [5]}, "must be an array of objects"),
         (
             {"status": "COMMITTED", "success": True, "type": "transfer", "legs": [{"amount": 1}]},

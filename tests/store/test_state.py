@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ftwallet.errors import BrokenInvariant, Refused
 from ftwallet.journal.checkpoints import CheckpointMeta
-from ftwallet.ledger.holds import EXPIRIES, capture, expire, hold, release
+from ftwallet.ledger.holds import EXPIRIES, HELD, capture, expire, hold, release
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.legs import leg, transfer
 from ftwallet.ledger.operations import Kind, Operation, asked, group, operation, rolled_back
@@ -393,3 +393,22 @@ def test_known_keys_with_a_flipped_bit_are_not_on_record(tmp_path: Path) -> None
     content[-20] ^= 1
     path.write_bytes(content)
     assert Known.load(path) is None
+
+
+def test_a_hold_and_what_an_account_has_in_all_are_read_from_disk(disk: Disk) -> None:
+    disk.cached_accounts = 0
+    disk.begin()
+    written(disk, deposit("t1", "ann", 9), deposit("t2", "bob", 5), asked(hold("ann", 7), "x", 0))
+    disk.begin()
+    found = disk.ledger.hold("x")
+    assert found is not None
+    assert (found.account_id, found.left) == ("ann", 7)
+    assert disk.ledger.hold("y") is None
+    assert (disk.ledger.balance("ann"), disk.ledger.balance(HELD + "ann")) == (2, 7)
+    assert dict(disk.ledger.export_accounts()) == {"ann": 2, "bob": 5}
+    assert dict(disk.ledger.export_totals()) == {"ann": 9, "bob": 5}
+    disk.apply([asked(release("x"), "r", 0)])
+    assert dict(disk.ledger.export_totals()) == {"ann": 9, "bob": 5}
+    ended = disk.ledger.hold("x")
+    assert ended is not None
+    assert ended.left == 0
