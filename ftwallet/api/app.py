@@ -1,4 +1,4 @@
-"""The ASGI application of a node: FastAPI declares every call, the hot path serves the busy ones in front of it.
+"""The ASGI application of a node: FastAPI declares and serves every call; the busy ones rarely come here.
 
 Every answer is JSON, also the ones that FastAPI and Starlette would give by themselves (404, 405, validation): those
 are problem documents like all others. The interactive pages are left off, because they load their assets from other
@@ -23,9 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftwallet import __version__
 from ftwallet.api import describe, problems, schemas
+from ftwallet.api.asgi import answered, guarded
 from ftwallet.api.decode import FieldError, Headers, Malformed
-from ftwallet.api.handlers import Handler, Handlers
-from ftwallet.api.hot import Hot, answered, guarded, with_hot_path
+from ftwallet.api.handlers import Handler, Handlers, Hot
 from ftwallet.api.problems import ProblemType
 from ftwallet.api.relay import Relay
 from ftwallet.api.reply import JSON, Header, Reply, framed
@@ -53,16 +53,15 @@ class Application:
 
     def __init__(self, max_body_bytes: int = 16_384, max_batch_body_bytes: int = _MAX_BATCH_BODY_BYTES) -> None:
         self._handlers = handlers = Handlers(NO_WALLET)
-        hot = {
-            "/deposit": Hot(handlers.deposit, max_body_bytes),
-            "/withdraw": Hot(handlers.withdraw, max_body_bytes),
-            "/transfer": Hot(handlers.transfer, max_body_bytes),
-            "/holds": Hot(handlers.hold, max_body_bytes),
-            "/balance": Hot(handlers.balance, max_body_bytes),
-            "/transactions": Hot(handlers.batch, max_batch_body_bytes),
+        self._app = _head_like_get(declared_app(handlers, max_body_bytes, max_batch_body_bytes))
+        self._direct = {
+            b"/deposit": Hot(handlers.deposit, max_body_bytes),
+            b"/withdraw": Hot(handlers.withdraw, max_body_bytes),
+            b"/transfer": Hot(handlers.transfer, max_body_bytes),
+            b"/holds": Hot(handlers.hold, max_body_bytes),
+            b"/balance": Hot(handlers.balance, max_body_bytes),
+            b"/transactions": Hot(handlers.batch, max_batch_body_bytes),
         }
-        self._app = with_hot_path(_head_like_get(declared_app(handlers, max_body_bytes, max_batch_body_bytes)), hot)
-        self._direct = {path.encode("ascii"): call for path, call in hot.items()}
         self._of_a_hold: dict[bytes, OfAHold] = {b"capture": handlers.capture, b"release": handlers.release}
         self._max_body_bytes = max_body_bytes
         self._inside = 0
@@ -130,7 +129,7 @@ def build_app(
 
 
 def declared_app(handlers: Handlers, max_body_bytes: int, max_batch_body_bytes: int = _MAX_BATCH_BODY_BYTES) -> FastAPI:
-    """Every call as a FastAPI route, for the OpenAPI document and for all that is not on the hot path."""
+    """Every call as a FastAPI route, for the OpenAPI document and for all that comes by ASGI."""
     app = _Application(
         title="FT-Wallet",
         version=__version__,

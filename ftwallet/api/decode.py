@@ -1,6 +1,6 @@
 """Request bodies into typed values, exactly and strictly.
 
-What is checked, in this order: the size (in `hot.py`, before anything is parsed), the form of the JSON, its fields, the
+What is checked, in this order: the size (before anything is parsed), the form of the JSON, its fields, the
 ids, the agreement of `transaction_id` with the Idempotency-Key header, the form of the amount; all of these are 422 and
 are told together, field by field. Then the rules of amounts (400), then it is the wallet's turn. So a malformed request
 never uses up an id.

@@ -1,4 +1,4 @@
-"""The calls themselves, as coroutines from headers and a body to a reply; the hot path and FastAPI's routes share them.
+"""The calls themselves, as coroutines from headers and a body to a reply; short cut and FastAPI's routes share them.
 
 A request is checked in the order that `decode.py` gives, and only then shown to the wallet. The wallet keeps the
 request's time-out: nothing here waits for anything else.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from ftwallet.api import problems
 from ftwallet.api.answers import (
@@ -43,6 +43,14 @@ from ftwallet.wallet import Unavailable, Wallet
 
 Handler = Callable[[Headers, bytes], Awaitable[Reply]]
 """Request headers (names in lower case) and a whole body in, a reply out."""
+
+
+class Hot(NamedTuple):
+    """A call of the hot path and the longest body that it takes."""
+
+    handler: Handler
+    max_body_bytes: int
+
 
 Decoded = TypeVar("Decoded")
 

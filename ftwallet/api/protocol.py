@@ -3,7 +3,7 @@
 For every request uvicorn builds an ASGI scope, an event, and a cycle of messages, which cost more than all that a
 wallet does for a deposit. A request that is plain (POST to a hot path, HTTP/1.1, its length declared and within the
 limit, nothing pipelined before it) needs none of them: its body goes to the handler, and the reply leaves in one
-write. Everything else takes uvicorn's way, to the same handlers.
+write. Everything else takes uvicorn's way, through ASGI and FastAPI's routing, to the same handlers (`app.py`).
 
 A request has to arrive whole within the keep-alive time-out: uvicorn alone would wait without end for the rest of one.
 """
@@ -17,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ftwallet.api.hot import Hot
+from ftwallet.api.handlers import Hot
 from ftwallet.api.reply import Reply
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from ftwallet.api import problems
-from ftwallet.api.hot import BodyTooLong, ClientGone, read_body
+from ftwallet.api.asgi import BodyTooLong, ClientGone, read_body
 from ftwallet.api.reply import Header, Reply
 from ftwallet.wallet import Unavailable
 

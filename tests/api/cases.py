@@ -1,4 +1,4 @@
-"""Requests and what must come of them: every one is run down both paths, and none of these may leave a record."""
+"""Requests and what must come of them, on every path to a handler; none of these may leave a record."""
 
 from __future__ import annotations
 

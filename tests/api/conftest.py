@@ -1,4 +1,4 @@
-"""The two ways to a call, over one wallet each."""
+"""A wallet, and the REST application over it."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ async def test_a2_a_body_at_the_limit_is_read_however_it_is_cut(app: ASGIApp, de
         assert got.status == 200
 
 
-@pytest.mark.parametrize("path", [*MOVEMENTS, "/balance"])
+@pytest.mark.parametrize("path", [*MOVEMENTS, "/transfer", "/holds", "/holds/h1/capture", "/balance", "/transactions"])
 @pytest.mark.parametrize("parts", [[GOOD], [GOOD[:10], GOOD[10:]], [GOOD, b""]])
 async def test_k3_a_client_that_hangs_up_in_its_body_asked_for_nothing(
     app: ASGIApp, wallet: MemoryWallet, path: str, parts: list[bytes]

@@ -7,18 +7,17 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ftwallet.api import batch_body
-from ftwallet.api.app import build_app, declared_app
+from ftwallet.api.app import build_app
 from ftwallet.api.batch_body import decode_batch
 from ftwallet.api.decode import Malformed
-from ftwallet.api.handlers import Handlers
 from ftwallet.ledger.operations import operation
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import MAX_BATCH_OPERATIONS, Unavailable
-from tests.api.cases import GOOD, MALFORMED_MOVEMENTS, REFUSED_AMOUNTS, movement
+from tests.api.cases import GOOD, MALFORMED_MOVEMENTS, REFUSED_AMOUNTS
 from tests.api.stand_ins import Got, MemoryWallet, ask
 
 PATH = "/transactions"
@@ -353,13 +352,7 @@ def _as_written(wallet: MemoryWallet) -> Any:
         yield operation(known.kind, known.transaction_id, known.account_id or "", known.amount or 0, known.time_us)
 
 
-# ---- Both paths, and slices
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.sampled_from([json.dumps(op("t1")).encode(), movement(amount=b"-1"), b"{}", b"5"]), max_size=6))
-def test_both_paths_answer_a_batch_alike(operations: list[bytes]) -> None:
-    asyncio.run(_on_both_paths(b'{"operations":[%b]}' % b",".join(operations)))
+# ---- The fast way and the slow one, and slices
 
 
 _TEXTS = st.sampled_from(
@@ -428,14 +421,6 @@ def test_the_fast_way_takes_what_the_slow_way_takes(
     assert {at: str(error) for at, error in whichever.errors.items()} == {
         at: str(error) for at, error in slow.errors.items()
     }
-
-
-async def _on_both_paths(body: bytes) -> None:
-    fast, slow = MemoryWallet(), MemoryWallet()
-    for _ in range(2):
-        hot = await ask(build_app(fast), "POST", PATH, body)
-        assert hot == await ask(declared_app(Handlers(slow), 16_384), "POST", PATH, body)
-    assert fast.ledger.digest == slow.ledger.digest
 
 
 async def test_a_long_reply_lets_others_have_their_turn() -> None:

@@ -1,4 +1,4 @@
-"""The server's short cut to the hot path: the same answers as ASGI, and whoever it is not for takes uvicorn's way."""
+"""The server's short cut to the hot path: answers as FastAPI gives them, and who it is not for takes uvicorn's way."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ftwallet.api.app import Application, build_app
 from ftwallet.api.protocol import WalletProtocol
 from ftwallet.wallet import Unavailable
 from tests.api.cases import GOOD, MAX_BODY, movement
+from tests.api.hot_requests import hot_requests
 from tests.api.stand_ins import Got, MemoryWallet, ask
-from tests.api.test_both_paths import hot_requests
 
 DATE = (b"date", b"Tue, 24 Nov 2026 12:00:00 GMT")
 
@@ -116,7 +116,7 @@ def no_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WalletProtocol, "_start_asgi_task", unreachable)
 
 
-async def test_every_case_gets_the_answer_that_asgi_gives() -> None:
+async def test_every_case_gets_the_answer_that_fastapi_gives() -> None:
     direct, asgi = MemoryWallet(), MemoryWallet()
     connection = Connection(build_app(direct, max_body_bytes=MAX_BODY))
     app = build_app(asgi, max_body_bytes=MAX_BODY)

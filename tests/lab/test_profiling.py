@@ -12,8 +12,8 @@ from ftwallet.lab.profiling import WAITING, Profile, Profiled, Share, layers_gri
 PACKAGE = Path(ftwallet.__file__).parent
 
 STACKS = [
-    "run (asyncio/runners.py:118);answered (ftwallet/api/hot.py:58);decode (ftwallet/api/decode.py:100) 6",
-    "run (asyncio/runners.py:118);answered (ftwallet/api/hot.py:61) 3",
+    "run (asyncio/runners.py:118);answered (ftwallet/api/asgi.py:58);decode (ftwallet/api/decode.py:100) 6",
+    "run (asyncio/runners.py:118);answered (ftwallet/api/asgi.py:61) 3",
     "run (asyncio/runners.py:118);decode (ftwallet/api/decode.py:90);decode (ftwallet/api/decode.py:91) 1",
 ]
 
@@ -23,7 +23,7 @@ def test_lines_of_one_function_are_added_up_and_recursion_counts_once() -> None:
         10,
         [
             Share("decode (ftwallet/api/decode.py)", 70.0, 70.0),
-            Share("answered (ftwallet/api/hot.py)", 30.0, 90.0),
+            Share("answered (ftwallet/api/asgi.py)", 30.0, 90.0),
             Share("run (asyncio/runners.py)", 0.0, 100.0),
         ],
         {REQUEST: 10},

@@ -1,14 +1,9 @@
-"""The hot path and FastAPI's routes answer alike, to the byte."""
+"""Requests of the hot path that must be answered alike, to the byte, by the short cut and by FastAPI's routes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pytest
-
-from ftwallet.api.app import build_app, declared_app
-from ftwallet.api.handlers import Handlers
-from ftwallet.wallet import Unavailable
 from tests.api.cases import (
     GOOD,
     GOOD_TRANSFER,
@@ -27,7 +22,6 @@ from tests.api.cases import (
     movement,
     of_hold,
 )
-from tests.api.stand_ins import MemoryWallet, NothingSent, ask
 
 Request = tuple[str, bytes, tuple[tuple[str, str], ...]]
 
@@ -104,36 +98,3 @@ def _batches() -> Iterator[Request]:
                 body = b'{"mode":%b,"reply":%b,"operations":[%b]}' % (mode, reply, b",".join(some))
                 yield "/transactions", body, ()
                 yield "/transactions", body, ()
-
-
-async def test_every_case_gets_the_same_answer_on_both_paths() -> None:
-    fast, slow = MemoryWallet(), MemoryWallet()
-    hot = build_app(fast, max_body_bytes=MAX_BODY)
-    declared = declared_app(Handlers(slow), MAX_BODY)
-    for number, (path, body, headers) in enumerate(hot_requests()):
-        for wallet in (fast, slow):
-            wallet.mode = "solo" if number % 3 == 0 else "paired"
-            wallet.fault = Unavailable("Too busy", in_doubt=number % 2 == 0) if number % 11 == 0 else None
-        assert await ask(hot, "POST", path, body, headers) == await ask(declared, "POST", path, body, headers)
-    assert fast.applied_lsn == slow.applied_lsn > 0
-    assert fast.ledger.digest == slow.ledger.digest
-
-
-@pytest.mark.parametrize("path", [*MOVEMENTS, "/transfer", "/holds", "/holds/h1/capture", "/balance", "/transactions"])
-async def test_both_paths_are_silent_when_the_client_is_gone(path: str) -> None:
-    wallet = MemoryWallet()
-    for app in (build_app(wallet), declared_app(Handlers(wallet), MAX_BODY)):
-        with pytest.raises(NothingSent):
-            await ask(app, "POST", path, [GOOD, b""], hang_up=True)
-
-
-async def test_the_hot_path_does_not_reach_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unreachable(*_: object) -> None:
-        raise AssertionError("went through FastAPI")
-
-    app = build_app(MemoryWallet())
-    monkeypatch.setattr("fastapi.FastAPI.__call__", unreachable)
-    for path in (*MOVEMENTS, "/transfer", "/holds", "/balance", "/transactions"):
-        assert (await ask(app, "POST", path, GOOD)).status in {200, 422}
-    with pytest.raises(AssertionError):
-        await ask(app, "GET", "/health")
