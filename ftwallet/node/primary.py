@@ -315,8 +315,8 @@ class PrimaryNode:
         await self._ports.serve()
 
     def _applied(self, block: Block, operations: Sequence[Operation]) -> None:
+        self._expiries.applied(operations)  # first: a snapshot takes what the block has changed out of their sight
         self._checkpointer.applied(block)
-        self._expiries.applied(operations)
 
     def _needed_after(self) -> int:
         """What a backup may be sent of the log: nothing before it has acked, and all while the tail is not settled."""

@@ -292,3 +292,21 @@ def test_a_hold_expires_on_the_node_that_placed_it_and_on_the_one_that_follows(t
                 second.node.ledger.check()
 
     asyncio.run(play())
+
+
+def test_a_hold_expires_whose_block_is_the_last_before_the_store_is_written(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path / "d", state="disk", checkpoint_records=1_000)
+    made = ensure_cluster(config.data_dir)
+    alone = Register(made.cluster_id, 1, "a", {"a": made.in_sync["a"]}, {"a": 1})
+
+    async def play() -> None:
+        async with asyncio.timeout(30), Node(config, alone) as node:
+            await node.do(Body(Kind.DEPOSIT, "alice", 1_000), "d")
+            while node.node._expiries._unread_from_us == 0:
+                await asyncio.sleep(0.01)
+            node.node._checkpointer._in_a_hurry = True
+            await node.do(hold("alice", 100, 1), "h")
+            assert (await node.ended("h")).code == OutcomeCode.HOLD_EXPIRED
+            assert node.node.ledger.balance("alice") == 1_000
+
+    asyncio.run(play())

@@ -93,7 +93,7 @@ _BLOCKS: dict[str, tuple[list[Operation], dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", _BLOCKS)
-def test_what_was_written_after_the_keys_were_put_on_record_is_found_after_a_crash(name: str, tmp_path: Path) -> None:
+def test_C8_what_came_after_the_keys_were_put_on_record_is_found_after_a_crash(name: str, tmp_path: Path) -> None:
     operations, balances = _BLOCKS[name]
     node = Node(tmp_path)
     node.write([_deposit("t0", "ann")])
