@@ -19,6 +19,7 @@ from ftwallet.api.decode import (
     FieldError,
     Malformed,
     decode_operation_slowly,
+    must_be_one_of,
     parse_object,
 )
 from ftwallet.api.transfer_body import read_transfer
@@ -285,7 +286,7 @@ def _choice(errors: list[FieldError], fields: dict[str, msgspec.Raw], name: str,
     except ValueError:
         chosen = ""
     if chosen not in choices:
-        errors.append(FieldError(name, f"must be {' or '.join(choices)}"))
+        errors.append(FieldError(name, must_be_one_of(choices)))
     return chosen
 
 
@@ -352,7 +353,7 @@ def _told(text: bytes, rules: Rules) -> Movement:
     members = parse_object(text, "operation")
     asked = next((value for name, value in members if name == "kind"), None)
     if isinstance(asked, str) and asked not in KINDS:  # whose other fields cannot be told right from wrong
-        raise Malformed([FieldError("kind", f"must be {' or '.join(KINDS)}")])
+        raise Malformed([FieldError("kind", must_be_one_of(KINDS))])
     read = _OTHERS.get(str(asked))
     if read is not None:
         (kind, account_id, amount, extra), transaction_id = read(members, None, rules, ("kind",))

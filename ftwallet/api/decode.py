@@ -13,7 +13,7 @@ never pass through a binary float.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -178,13 +178,18 @@ def decode_movement_slowly(body: bytes, key: str | None, rules: Rules) -> Moveme
     return _movement(fields, errors, key, rules)
 
 
-def decode_operation_slowly(members: JsonObject, kinds: Collection[str], rules: Rules) -> tuple[str, MovementFields]:
+def must_be_one_of(choices: Sequence[str]) -> str:
+    """The end of a sentence about a value that is none of two or more choices."""
+    return f"must be {', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def decode_operation_slowly(members: JsonObject, kinds: Sequence[str], rules: Rules) -> tuple[str, MovementFields]:
     """Read one deposit or withdrawal of a batch, which names its kind. Raises Malformed or AmountRefused."""
     known = ("kind", *_MOVEMENT_FIELDS)
     fields, errors = split_fields(members, known, known)
     kind = fields.get("kind")
     if "kind" in fields and (not isinstance(kind, str) or kind not in kinds):
-        errors.append(FieldError("kind", f"must be {' or '.join(kinds)}"))
+        errors.append(FieldError("kind", must_be_one_of(kinds)))
     return str(kind), _movement(fields, errors, None, rules)
 
 

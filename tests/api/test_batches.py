@@ -70,7 +70,7 @@ async def test_transfers_are_answered_to_the_byte_as_single_calls() -> None:
     document = json.loads((await send(together, batch(*story))).body)
     for one, told in zip(story, document["results"], strict=True):
         if one["kind"] == "gift":
-            assert told["answer"]["detail"] == "kind must be deposit or withdraw or transfer"
+            assert told["answer"]["detail"] == "kind must be deposit, withdraw or transfer"
             continue
         got = await single(alone, one)
         assert (told["status"], told["answer"]) == (got.status, json.loads(got.body)), one
