@@ -46,8 +46,8 @@ def _show(document: dict[str, Any]) -> None:
     _head(document)
     for one in document["transactions"]:
         say(
-            f"lsn {one['lsn']:,}, epoch {one['epoch']:,}: {one['type']} {one['transaction_id']}, {one['amount']}, "
-            f"account {one['account_id']}: {_became(one['became'])}"
+            f"lsn {one['lsn']:,}, epoch {one['epoch']:,}: {one['type']} {one['transaction_id']}{_asked(one)}: "
+            f"{_became(one['became'])}"
         )
     if document["asked"] is None:
         say("The cluster is not running, so what became of them is not known: `ftwallet-run up`, then look again")
@@ -64,6 +64,18 @@ def _head(copy: dict[str, Any]) -> None:
     say(f"  why: {copy['why']}")
     for problem in copy["problems"]:
         say(f"  not readable: {problem}")
+
+
+def _asked(one: dict[str, Any]) -> str:
+    """What it asked, as the rest of a sentence."""
+    if "legs" in one:
+        return "".join(
+            f", {leg['amount']} from {leg['from_account_id']} to {leg['to_account_id']}" for leg in one["legs"]
+        )
+    if "hold_id" in one:
+        target = f" to {one['to_account_id']}" if "to_account_id" in one else ""
+        return f", {one['amount'] or 'all that is left'} of hold {one['hold_id']}{target}"
+    return "" if one["amount"] is None else f", {one['amount']}, account {one['account_id']}"
 
 
 def _became(found: dict[str, Any] | None) -> str:

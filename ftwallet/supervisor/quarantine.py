@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import grpc
 
+from ftwallet.api.answers import transaction_body
 from ftwallet.errors import Refused
 from ftwallet.journal.set_aside import Blocks, Copy, copies
-from ftwallet.ledger.money import format_amount
-from ftwallet.ledger.operations import Kind, Operation, decode_operations
+from ftwallet.ledger.imports import imported_outcome
+from ftwallet.ledger.operations import Body, Kind, Operation, decode_operations, rolled_back_body
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.rpc.sockets import NODE_SOCKET, open_blocking_channel, socket_path_problem
 from ftwallet.rpc.v1.control_pb2 import FindRequest
 from ftwallet.rpc.v1.control_pb2_grpc import NodeControlStub
@@ -29,7 +31,8 @@ from ftwallet.witness.file import FileWitness
 
 _ANSWER_WITHIN_S = 2.0
 _QUARANTINE = "quarantine"
-_NO_TRANSACTIONS = frozenset({Kind.CHANGED_RULES, Kind.IMPORTED_BALANCE, Kind.GROUP})
+_NO_TRANSACTIONS = frozenset({Kind.CHANGED_RULES, Kind.IMPORTED_BALANCE, Kind.GROUP, Kind.EXPIRE})
+_ASKED = ("account_id", "amount", "legs", "hold_id", "to_account_id", "release_rest")
 _BECAME = ("status", "success", "lsn", "epoch", "time")
 
 
@@ -182,8 +185,27 @@ def _transaction(record: Record, exponent: int) -> Document:
     return {
         "transaction_id": one.transaction_id,
         "type": Kind(one.kind).name.lower(),
-        "account_id": one.account_id,
-        "amount": format_amount(one.amount, exponent),
+        **_what_was_asked(one, exponent),
         "lsn": record.lsn,
         "epoch": record.epoch,
     }
+
+
+def _what_was_asked(one: Operation, exponent: int) -> Document:
+    """The keys of its body as `GET /transactions/{id}` has them, but for amounts, which are strings."""
+    kind, account_id, amount, extra = _body(one) or (None, None, None, b"")
+    asked = Transaction(
+        one.transaction_id, kind, account_id, amount, OutcomeCode.OK, None, 0, 0, 0, Status.PENDING, extra=extra
+    )
+    document = json.loads(transaction_body(asked, exponent), parse_float=str, parse_int=str)
+    return {key: document[key] for key in _ASKED if key in document}
+
+
+def _body(one: Operation) -> Body | None:
+    """What a transaction asked, also one that was rolled back or imported; None where its record does not tell."""
+    if one.kind == Kind.ROLLED_BACK:
+        return rolled_back_body(one)
+    if one.kind == Kind.IMPORTED_TRANSACTION:
+        imported = imported_outcome(one)
+        return Body(Kind(imported.kind), one.account_id, one.amount, imported.extra) if imported.kind else None
+    return one.body

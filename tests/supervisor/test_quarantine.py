@@ -13,7 +13,11 @@ from ftwallet.cli.commands import ftwallet_run
 from ftwallet.errors import Refused
 from ftwallet.journal import Corruption, Journal, encode_block
 from ftwallet.journal.identity import Identity
-from ftwallet.ledger.operations import Kind, Operation, encode_operations, operation, rolled_back
+from ftwallet.ledger.holds import capture, expire, hold, release
+from ftwallet.ledger.imports import imported_transaction
+from ftwallet.ledger.legs import leg, transfer
+from ftwallet.ledger.operations import Kind, Operation, asked, encode_operations, operation, rolled_back
+from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.node.storage import set_damaged_aside
 from ftwallet.supervisor.quarantine import listed, shown
 from ftwallet.witness.bootstrap import ensure_cluster
@@ -95,6 +99,42 @@ def test_records_that_are_no_transactions_count_as_records_and_are_not_shown(dat
     assert [(one["transaction_id"], one["lsn"], one["type"]) for one in transactions] == [
         ("t2", 3, "deposit"),
         ("t3", 4, "rolled_back"),
+    ]
+
+
+def test_what_each_kind_of_transaction_asked_is_told_in_its_own_terms(data_dir: Path) -> None:
+    moved = transfer([leg("alice", "shop", 10_000), leg("shop", "fees", 290)])
+    block = [
+        asked(moved, "t2", 1),
+        asked(hold("alice", 500, 60), "h1", 1),
+        asked(capture("h1", 0, "shop"), "c1", 1),
+        asked(capture("h1", 200, "shop"), "c2", 1),
+        asked(release("h1"), "r1", 1),
+        expire("h1", 1),  # a record of the node's own, under no id
+        rolled_back("t3", asked(moved, "t3", 1), 1),
+        rolled_back("t4", None, 1),
+        imported_transaction("t5", OutcomeCode.OK, 1, moved),
+    ]
+    journal = write(data_dir, "b", [deposit("t1")], block)
+    journal.cut(1, "never answered")
+    journal.close()
+    (copy,) = listed(data_dir)["copies"]
+    transactions = shown(data_dir, copy["name"], 2)["transactions"]
+    legs = [
+        {"from_account_id": "alice", "to_account_id": "shop", "amount": "100.0"},
+        {"from_account_id": "shop", "to_account_id": "fees", "amount": "2.9"},
+    ]
+    assert [one.get("legs") for one in transactions] == [legs, None, None, None, None, legs, None, legs]
+    lines = run(data_dir, "show", copy["name"]).stdout.splitlines()[2:-1]
+    assert [line.partition(": ")[2].removesuffix(": not known") for line in lines] == [
+        "transfer t2, 100.0 from alice to shop, 2.9 from shop to fees",
+        "hold h1, 5.0, account alice",
+        "capture c1, all that is left of hold h1 to shop",
+        "capture c2, 2.0 of hold h1 to shop",
+        "release r1, all that is left of hold h1",
+        "rolled_back t3, 100.0 from alice to shop, 2.9 from shop to fees",
+        "rolled_back t4",
+        "imported_transaction t5, 100.0 from alice to shop, 2.9 from shop to fees",
     ]
 
 
