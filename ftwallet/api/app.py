@@ -71,6 +71,11 @@ class Application:
         """Serve this wallet from the next request on."""
         self._handlers.wallet = wallet
 
+    @property
+    def leaving(self) -> bool:
+        """Whether connections are to end with their next answer: the one after it is another node's to give."""
+        return self._relay is not None
+
     async def hold(self, relay: Relay, within_s: float) -> None:
         """Hold what comes from now on; returns when what came before is answered, or after `within_s` seconds."""
         self._relay = relay
@@ -96,8 +101,14 @@ class Application:
         hold_id, verb = found.groups()
         return Hot(partial(self._of_a_hold[verb], hold_id), self._max_body_bytes)
 
-    async def answer(self, hot: Hot, headers: list[Header], body: bytes) -> Reply:
+    async def answer(self, hot: Hot, path: bytes, headers: list[Header], body: bytes) -> Reply:
         """The reply of a call of the hot path, whose body is whole and not too long; a bug becomes a problem."""
+        relay = self._relay
+        if relay is not None:  # since the request's headers came
+            deadline = relay.deadline()
+            if await relay.passed(deadline):
+                scope = {"method": "POST", "raw_path": path, "query_string": b"", "headers": headers}
+                return await relay.reply(scope, body, deadline)
         self._inside += 1
         try:
             return await guarded(hot.handler(headers, body))

@@ -28,7 +28,11 @@ class Direct(Protocol):
     def direct(self, path: bytes) -> Hot | None:
         """The call that POST to this path is, None where ASGI must be used."""
 
-    async def answer(self, hot: Hot, headers: list[tuple[bytes, bytes]], body: bytes) -> Reply:
+    @property
+    def leaving(self) -> bool:
+        """Whether connections are to end with their next answer."""
+
+    async def answer(self, hot: Hot, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Reply:
         """The reply to one request; raises nothing."""
 
 
@@ -128,18 +132,20 @@ class WalletProtocol(HttpToolsProtocol):
             return
         self._exchange = None
         exchange.more_body = False
-        task = self.loop.create_task(self._answer(exchange, self.headers))
+        task = self.loop.create_task(self._answer(exchange, self.url, self.headers))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     # ---- What leaves
 
-    async def _answer(self, exchange: _Exchange, headers: list[tuple[bytes, bytes]]) -> None:
-        status, answer_headers, body = await self._direct.answer(exchange.hot, headers, b"".join(exchange.parts))
+    async def _answer(self, exchange: _Exchange, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        status, answer_headers, body = await self._direct.answer(exchange.hot, url, headers, b"".join(exchange.parts))
         if exchange.disconnected:
             return
         if self.flow.write_paused:
             await self.flow.drain()
+        if self._direct.leaving:
+            exchange.keep_alive = False
         lines = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:
             lines += name, b": ", value, b"\r\n"

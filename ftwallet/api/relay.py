@@ -65,20 +65,27 @@ class Relay:
             return True
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, deadline: float) -> None:
-        """Have the new primary answer one request."""
+        """Have the new primary answer one request, and end its connection."""
         try:
             async with asyncio.timeout_at(deadline):
                 body = await read_body(scope["headers"], receive, self._max_body_bytes)
-                reply = await self._ask(scope, body, deadline)
+            status, headers, content = await self.reply(scope, body, deadline)
         except ClientGone:
             return
         except BodyTooLong:
-            reply = problems.body_too_long(self._max_body_bytes)
+            status, headers, content = problems.body_too_long(self._max_body_bytes)
         except TimeoutError:
-            reply = self._unavailable()
-        status, headers, content = reply
+            status, headers, content = self._unavailable()
         await send({"type": "http.response.start", "status": status, "headers": [*headers, _CLOSE]})
         await send({"type": "http.response.body", "body": content})
+
+    async def reply(self, scope: Scope, body: bytes, deadline: float) -> Reply:
+        """The new primary's answer to one request; of `scope` only what HTTP itself has is looked at."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._ask(scope, body, deadline)
+        except TimeoutError:
+            return self._unavailable()
 
     async def _ask(self, scope: Scope, body: bytes, deadline: float) -> Reply:
         loop = asyncio.get_running_loop()

@@ -10,8 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from ftwallet.api.app import Application
+import pytest
+
+from ftwallet.api.app import Application, build_app
 from ftwallet.api.relay import Relay
+from tests.api.stand_ins import MemoryWallet
+from tests.api.test_protocol import Connection, request
 
 TIMEOUT_S = 0.6
 SLACK_S = 0.5
@@ -119,3 +123,27 @@ async def test_a_body_that_never_comes_holds_no_request_for_longer() -> None:
         status, took_s = await ask(application, body_after_s=10 * TIMEOUT_S)
         assert status == 503
         assert took_s < TIMEOUT_S + SLACK_S
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("arrived", ["headers", "all but the last byte", "all"])
+async def test_what_has_begun_to_arrive_by_the_short_cut_is_held_as_well(arrived: str, passed: bool) -> None:
+    wallet = MemoryWallet()
+    async with other_primary(answers=True) as port:
+        application = build_app(wallet)
+        connection = Connection(application)
+        asked = request("/deposit", b'{"account_id": "ann", "amount": 5, "transaction_id": "t1"}')
+        cut = {"headers": asked.index(b"{"), "all but the last byte": len(asked) - 1, "all": len(asked)}[arrived]
+        connection.send(asked[:cut])
+        relay = Relay("127.0.0.1", port, timeout_s=5, max_body_bytes=1000)
+        await application.hold(relay, 0.1)  # returns at once: nothing is being answered
+        connection.send(asked[cut:])
+        await asyncio.sleep(0.05)
+        assert not connection.wire.written
+        if not passed:
+            application.go_on()
+        relay.decide(passed)
+        got = (await connection.answers())[0]
+        assert got.status == 200
+        assert connection.wire.closed is passed
+        assert wallet.applied_lsn == (0 if passed else 1)
