@@ -24,8 +24,8 @@ Many at once go as a batch, of any length; each operation keeps the id that it w
 program when the operations are kept:
 
         salaries = [Operation.deposit(account_id, "1000.00") for account_id in staff]
-        fee = Transfer((Leg("user123", "shop", "100.00"), Leg("shop", "fees", "2.90")))
-        wallet.batch([*salaries, fee], progress=lambda known, total: print(known, "of", total))
+        tip = Transfer.between("user123", "waiter", "5.00")
+        wallet.batch([*salaries, tip], progress=lambda known, total: print(known, "of", total))
 
 Amounts never pass through a binary float: what is given as a float is taken by its shortest decimal form (0.1 is a
 tenth), and answers are read as `Decimal`. The pauses between tries are exponential with full jitter, as in Marc
@@ -247,14 +247,14 @@ class Operation:
     transaction_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @classmethod
-    def deposit(cls, account_id: str, amount: Amount) -> Self:
-        """Add `amount` to an account."""
-        return cls("deposit", account_id, amount)
+    def deposit(cls, account_id: str, amount: Amount, transaction_id: str | None = None) -> Self:
+        """Add `amount` to an account; None draws an id."""
+        return cls("deposit", account_id, amount, _own_id(transaction_id))
 
     @classmethod
-    def withdraw(cls, account_id: str, amount: Amount) -> Self:
-        """Take `amount` from an account."""
-        return cls("withdraw", account_id, amount)
+    def withdraw(cls, account_id: str, amount: Amount, transaction_id: str | None = None) -> Self:
+        """Take `amount` from an account; None draws an id."""
+        return cls("withdraw", account_id, amount, _own_id(transaction_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +263,13 @@ class Transfer:
 
     legs: tuple[Leg, ...]
     transaction_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @classmethod
+    def between(
+        cls, from_account_id: str, to_account_id: str, amount: Amount, transaction_id: str | None = None
+    ) -> Self:
+        """Move `amount` from one account to another; None draws an id."""
+        return cls((Leg(from_account_id, to_account_id, amount),), _own_id(transaction_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +401,7 @@ class WalletClient:
         A `Rejected` names the leg that cannot be done at the end of its `detail`. Errors as of `deposit`.
         """
         own_id = _own_id(transaction_id)
-        body = _object(legs=_legs_json(legs), transaction_id=_text_json(own_id))
+        body = _object(**_legs_fields(legs), transaction_id=_text_json(own_id))
         response = self._call("POST", "/transfer", body.encode("utf-8", "surrogatepass"), own_id)
         answer = _object_in(response)
         return TransferReceipt(own_id, answer["message"], _balances(answer), *_headers(response))
@@ -715,16 +722,17 @@ def _own_id(transaction_id: str | None) -> str:
     return str(uuid.uuid4()) if transaction_id is None else transaction_id
 
 
-def _legs_json(legs: Sequence[Leg]) -> str:
-    texts = [
-        _object(
-            from_account_id=_text_json(one.from_account_id),
-            to_account_id=_text_json(one.to_account_id),
-            amount=_amount_json(one.amount),
-        )
+def _legs_fields(legs: Sequence[Leg]) -> dict[str, str]:
+    """One leg is spelled out, so that what the wallet says of it names the fields that the caller gave."""
+    fields = [
+        {
+            "from_account_id": _text_json(one.from_account_id),
+            "to_account_id": _text_json(one.to_account_id),
+            "amount": _amount_json(one.amount),
+        }
         for one in legs
     ]
-    return f"[{','.join(texts)}]"
+    return fields[0] if len(fields) == 1 else {"legs": f"[{','.join(_object(**one) for one in fields)}]"}
 
 
 def _amount_json(amount: Amount) -> str:
@@ -742,7 +750,7 @@ def _amount_json(amount: Amount) -> str:
 def _operation_json(one: Operation | Transfer) -> str:
     transaction_id = _text_json(one.transaction_id)
     if isinstance(one, Transfer):
-        return _object(kind='"transfer"', legs=_legs_json(one.legs), transaction_id=transaction_id)
+        return _object(kind='"transfer"', **_legs_fields(one.legs), transaction_id=transaction_id)
     return _object(
         kind=_text_json(one.kind),
         account_id=_text_json(one.account_id),

@@ -173,6 +173,28 @@ def test_transfers_go_in_a_batch_with_their_legs(server: ScriptedServer, wallet:
     }
 
 
+def test_a_transfer_of_one_leg_is_spelled_out_and_every_operation_takes_an_id_of_the_callers(
+    server: ScriptedServer, wallet: WalletClient
+) -> None:
+    server.script = [done(server)]
+    operations = [
+        Operation.deposit("ann", 1, "d-1"),
+        Operation.withdraw("ann", 1, "w-1"),
+        Transfer.between("ann", "shop", 1, "t-1"),
+        Transfer.between("ann", "shop", 1),
+    ]
+    wallet.batch(operations)
+    sent = asked(server.seen[0].body)
+    assert [one["transaction_id"] for one in sent] == ["d-1", "w-1", "t-1", operations[3].transaction_id]
+    assert sent[2] == {
+        "kind": "transfer",
+        "from_account_id": "ann",
+        "to_account_id": "shop",
+        "amount": 1,
+        "transaction_id": "t-1",
+    }
+
+
 def test_a_transfer_in_doubt_is_sent_again_as_it_was(server: ScriptedServer, wallet: WalletClient) -> None:
     server.script = [refuses(503)]
     transfer = Transfer((Leg("ann", "shop", 1),))

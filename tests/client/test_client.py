@@ -151,8 +151,8 @@ TRANSFERRED = answer(
 def test_a_transfer_is_sent_exactly_and_its_receipt_is_exact(server: ScriptedServer, wallet: WalletClient) -> None:
     server.script = [TRANSFERRED]
     receipt = wallet.transfer('a"nn', "shop", Decimal("0.10"), "t")
-    leg = '{"from_account_id":"a\\"nn","to_account_id":"shop","amount":0.10}'
-    assert server.seen == [("/transfer", f'{{"legs":[{leg}],"transaction_id":"t"}}')]
+    body = '{"from_account_id":"a\\"nn","to_account_id":"shop","amount":0.10,"transaction_id":"t"}'
+    assert server.seen == [("/transfer", body)]
     balances = {"ann": Decimal("9007199254740993.01"), "shop": Decimal("0.1")}
     assert receipt == TransferReceipt("t", "Transferred 0.1", balances, 12, 3, "replicated", False)
     assert list(receipt.balances) == ["ann", "shop"]
