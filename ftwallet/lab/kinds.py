@@ -1,6 +1,7 @@
 """Suite `kinds`: what each kind of transaction costs beside a deposit, in turn on one pair, durable on both nodes.
 
-A transfer is one leg between two accounts that are there and have enough, so what it costs more is its own.
+A transfer is one leg between two accounts that are there and have enough, and every second request of holds captures an
+older one into another account, so what they cost more is their own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ftwallet.lab.scripts import ACCOUNTS, Requests
 from ftwallet.lab.single import ASKED_AT_CONNECTIONS, Figures
 from ftwallet.lab.wrk import Order
 
-KINDS: Final = (Requests.DEPOSITS, Requests.TRANSFERS)
+KINDS: Final = (Requests.DEPOSITS, Requests.TRANSFERS, Requests.HOLDS)
 """In the order in which they are measured; all are held against the first."""
 
 ASKED_RATIO = 0.8

@@ -33,6 +33,7 @@ class Replayed(NamedTuple):
     deposits: int
     withdrawals: int
     transfers: int
+    holds: int
     total: int
     lsn: int
     chain: bytes
@@ -40,8 +41,8 @@ class Replayed(NamedTuple):
 
     @property
     def transactions(self) -> int:
-        """How many moved money."""
-        return self.deposits + self.withdrawals + self.transfers
+        """How many moved money, or set it aside."""
+        return self.deposits + self.withdrawals + self.transfers + self.holds
 
 
 class Proof(NamedTuple):
@@ -134,7 +135,8 @@ def _replayed(pair: Pair, node: str) -> Replayed:
     if ledger.duplicates:
         raise ValueError(f"{ledger.duplicates} ids were executed twice")
     total = -(ledger.balance(WORLD) or 0)
-    moved = kinds[Kind.DEPOSIT], kinds[Kind.WITHDRAW], kinds[Kind.TRANSFER], total
+    holds = kinds[Kind.HOLD] + kinds[Kind.CAPTURE]
+    moved = kinds[Kind.DEPOSIT], kinds[Kind.WITHDRAW], kinds[Kind.TRANSFER], holds, total
     return Replayed(*moved, journal.durable_lsn, journal.chain, ledger.digest)
 
 
@@ -163,7 +165,7 @@ def _beside_memory(replayed: Replayed, digest: bytes) -> list[str]:
     problems = []
     if replayed.digest != digest:
         problems.append("a replay of the journal gives another digest than the node had in memory")
-    deposits, withdrawals, _, total, *_ = replayed
+    deposits, withdrawals, _, _, total, *_ = replayed
     if total != deposits * AMOUNT_MINOR - withdrawals * WITHDRAWN_MINOR:
         problems.append(f"{deposits:,} deposits and {withdrawals:,} withdrawals brought {total:,} minor units")
     return problems

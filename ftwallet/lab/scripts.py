@@ -26,6 +26,7 @@ class Requests(StrEnum):
 
     DEPOSITS = "deposits"
     TRANSFERS = "transfers"
+    HOLDS = "holds"
     MIX = "mix"
 
 
@@ -45,7 +46,7 @@ function init(arguments)
   limit = tonumber(arguments[2])
   accounts = tonumber(arguments[3])
   sent, fresh, answered = 0, 0, 0
-  deposits, withdrawals, balances = 0, 0, 0
+  deposits, withdrawals, balances, holds = 0, 0, 0, 0
   head = " HTTP/1.1\\r\\nHost: " .. wrk.host .. "\\r\\nContent-Type: application/json\\r\\nContent-Length: "
   -- Only where it is needed: with this function wrk hands every answer over to the script, which is slower.
   if limit > 0 then response = count end
@@ -85,8 +86,26 @@ function request()
 end
 """
 
+# A hold, then the capture of one that was placed well before: it has been answered, whatever connection it went by.
+# The first is never sent, as wrk only looks at it.
+_HOLDS: Final = """
+local back = 400
+
+function request()
+  sent = sent + 1
+  fresh = sent
+  local captured = sent / 2 - back
+  if sent % 2 == 0 and captured > 1 then
+    return post("/holds/" .. prefix .. "h" .. captured .. "/capture", '{"to_account_id":' .. name(captured + 1) ..
+      ',"transaction_id":"' .. prefix .. "c" .. captured .. '"}')
+  end
+  holds = holds + 1
+  return post("/holds", account(holds) .. ',"amount":TRANSFERRED,"transaction_id":"' .. prefix .. "h" .. holds .. '"}')
+end
+"""
+
 # Of ten requests five are deposits, two withdrawals, two look at a balance, and one sends an older deposit again.
-# The first is never sent, as wrk only looks at it: it must be none that a retry would take for done.
+# Its first must be none that a retry would take for done.
 _MIX: Final = """
 local back = 100
 
@@ -130,7 +149,12 @@ end
 """
 
 
-_ASKING: Final = {Requests.DEPOSITS: _DEPOSITS, Requests.TRANSFERS: _TRANSFERS, Requests.MIX: _MIX}
+_ASKING: Final = {
+    Requests.DEPOSITS: _DEPOSITS,
+    Requests.TRANSFERS: _TRANSFERS,
+    Requests.HOLDS: _HOLDS,
+    Requests.MIX: _MIX,
+}
 
 
 def lua(requests: Requests = Requests.DEPOSITS) -> str:

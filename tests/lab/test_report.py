@@ -97,12 +97,14 @@ def test_every_kind_is_held_against_deposits(
     figures = {
         Requests.DEPOSITS: Figures.of([deposits(5_000)]),
         Requests.TRANSFERS: Figures.of([deposits(transfers, 2.0)]),
+        Requests.HOLDS: Figures.of([deposits(5_000, 2.0)]),
     }
     found = kinds.report_of(plan(tmp_path), [kinds.Line(16, figures), kinds.Line(64, figures)], REAL)
     assert [one for one in found.lines if one.startswith("Asked")] == [
-        f"Asked at 64 connections: transfers at 0.8 of deposits; {verdict}"
+        f"Asked at 64 connections: transfers at 0.8 of deposits; {verdict}",
+        "Asked at 64 connections: holds at 0.8 of deposits; met",
     ]
-    assert found.document["lines"][0]["ratios"] == {"transfers": transfers / 5_000}
+    assert found.document["lines"][0]["ratios"] == {"transfers": transfers / 5_000, "holds": 1.0}
     report.print_tables(found)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["16", "deposits", "5,000", "1.00", "2.00", "0", "80", "%", "40", "%", "10", "%"] in rows

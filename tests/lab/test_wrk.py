@@ -50,7 +50,9 @@ def test_wrk_without_its_counts_is_refused_with_its_last_words(output: str, said
 def test_the_script_holds_no_placeholders_and_its_amounts_in_decimals(requests: Requests) -> None:
     script = lua(requests)
     assert not any(word in script for word in ("DEPOSITED", "WITHDRAWN", "TRANSFERRED", "LINE"))
-    own = {Requests.DEPOSITS: "1.25", Requests.TRANSFERS: "0.01", Requests.MIX: "0.25"}[requests]
+    own = {Requests.DEPOSITS: "1.25", Requests.TRANSFERS: "0.01", Requests.HOLDS: "0.01", Requests.MIX: "0.25"}[
+        requests
+    ]
     assert f'"amount":{own},' in script
 
 
