@@ -15,17 +15,20 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from ftwallet.api.decode import (
+    NAME_QUOTES,
+    TEXT_QUOTES,
     AmountRefused,
     FieldError,
     Malformed,
     decode_operation_slowly,
     must_be_one_of,
     parse_object,
+    take_amount,
 )
 from ftwallet.api.transfer_body import read_transfer
 from ftwallet.errors import ClientError
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS, account_id_problem, transaction_id_problem
-from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_amount, parse_plain_amounts
+from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_plain_amounts
 from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import MAX_BATCH_OPERATIONS, Movement
@@ -41,7 +44,7 @@ REPLIES: Final = ("full", "compact")
 _SLICE: Final = 1_024  # about a millisecond on the fast way
 _SLOW_SLICE: Final = 64  # about as long where most operations go the slow way
 _MAX_OPERATION_BYTES: Final = 16_384
-_OPERATION_QUOTES: Final = 14
+_OPERATION_QUOTES: Final = NAME_QUOTES + 3 * TEXT_QUOTES
 _MAX_AROUND_BYTES: Final = 16_384  # beside the operations, white space not counted
 _FIELDS: Final = ("mode", "reply", "operations")
 _WHITE_SPACE: Final = b" \t\r\n"
@@ -186,9 +189,8 @@ class BatchBody:
             return _read_operation(one, rules)
         account_id, transaction_id = one.account_id, one.transaction_id
         try:
-            text = str(one.amount, "ascii")
-            amount = parse_amount(text[1:-1] if text[0] == '"' else text, rules.exponent, rules.max_amount)
-        except (AmountError, UnicodeDecodeError):
+            amount, _ = take_amount(one.amount, rules)
+        except (AmountError, ValueError):
             return _told(msgspec.json.encode(one), rules)
         if account_id[0] == "@" or not (self._printable or (account_id + transaction_id).isprintable()):
             return _told(msgspec.json.encode(one), rules)
@@ -215,7 +217,10 @@ def _decode_fast(body: bytes) -> BatchBody | None:
     operations = batch.operations
     count = len(operations)
     quotes = (
-        2 + _OPERATION_QUOTES * count + 4 * (batch.mode is not msgspec.UNSET) + 4 * (batch.reply is not msgspec.UNSET)
+        NAME_QUOTES
+        + _OPERATION_QUOTES * count
+        + TEXT_QUOTES * (batch.mode is not msgspec.UNSET)
+        + TEXT_QUOTES * (batch.reply is not msgspec.UNSET)
     )
     extra = body.count(b'"') - quotes
     if extra and extra != 2 * sum(bytes(one.amount)[:1] == b'"' for one in operations):
@@ -331,15 +336,10 @@ def _read_operation(raw: msgspec.Raw, rules: Rules) -> Movement:
     text = bytes(raw)
     try:
         one = _decode_operation(text)
-        amount_text = bytes(one.amount).decode("ascii")
-        quotes = _OPERATION_QUOTES
-        if amount_text[0] == '"':
-            amount_text = amount_text[1:-1]
-            quotes += 2
-        amount = parse_amount(amount_text, rules.exponent, rules.max_amount)
+        amount, quotes = take_amount(one.amount, rules)
     except (ValueError, RecursionError, AmountError):
         return _told(text, rules)
-    if text.count(b'"') != quotes or b"\\" in text:
+    if text.count(b'"') != quotes + _OPERATION_QUOTES or b"\\" in text:
         return _told(text, rules)
     if account_id_problem(one.account_id) or transaction_id_problem(one.transaction_id):
         return _told(text, rules)

@@ -34,8 +34,12 @@ MovementFields = tuple[str, int, str]
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _MOVEMENT_FIELDS: Final = ("account_id", "amount", "transaction_id")
 _BALANCE_FIELDS: Final = ("account_id",)
-_ID_QUOTES: Final = 4
-_AMOUNT_QUOTES: Final = 2
+NAME_QUOTES: Final = 2
+"""Quotation marks of a field's name."""
+
+TEXT_QUOTES: Final = 4
+"""Quotation marks of a field whose value is a string."""
+
 _MAX_UNKNOWN: Final = 8
 _MAX_NAME: Final = 64
 
@@ -119,24 +123,11 @@ def decode_movement_fast(body: bytes, key: str | None, rules: Rules) -> Movement
     """Read a movement that is right in every respect; None says nothing but that the slow way must look at it."""
     try:
         movement = _decode_movement(body)
-        text = bytes(movement.amount).decode("ascii")
-        quotes = _ID_QUOTES + _AMOUNT_QUOTES
-        if text[0] == '"':
-            text = text[1:-1]
-            quotes += 2
-        amount = parse_amount(text, rules.exponent, rules.max_amount)
+        amount, quotes = take_amount(movement.amount, rules)
     except (ValueError, RecursionError, AmountError):
         return None
-    transaction_id = movement.transaction_id
-    if transaction_id is msgspec.UNSET:
-        transaction_id = key or ""
-    else:
-        quotes += _ID_QUOTES
-        if key is not None and key != transaction_id:
-            return None
-    if body.count(b'"') != quotes or b"\\" in body:
-        return None
-    if account_id_problem(movement.account_id) or transaction_id_problem(transaction_id):
+    transaction_id = take_transaction_id(body, movement.transaction_id, key, quotes + NAME_QUOTES + TEXT_QUOTES)
+    if not transaction_id or account_id_problem(movement.account_id):
         return None
     return movement.account_id, amount, transaction_id
 
@@ -147,9 +138,31 @@ def decode_balance_fast(body: bytes) -> str | None:
         account_id = _decode_balance(body).account_id
     except (ValueError, RecursionError):
         return None
-    if body.count(b'"') != _ID_QUOTES or b"\\" in body or account_id_problem(account_id):
+    if body.count(b'"') != TEXT_QUOTES or b"\\" in body or account_id_problem(account_id):
         return None
     return account_id
+
+
+def take_amount(raw: msgspec.Raw, rules: Rules) -> tuple[int, int]:
+    """The amount, and the quotation marks around it. Raises ValueError or AmountError."""
+    text = str(raw, "ascii")
+    if text[0] == '"':
+        return parse_amount(text[1:-1], rules.exponent, rules.max_amount), 2
+    return parse_amount(text, rules.exponent, rules.max_amount), 0
+
+
+def take_transaction_id(body: bytes, asked: str | msgspec.UnsetType, key: str | None, quotes: int) -> str | None:
+    """The transaction's id, when it is right and `body` has no quotation mark but its own and these `quotes`."""
+    if asked is msgspec.UNSET:
+        transaction_id = key or ""
+    else:
+        transaction_id = asked
+        quotes += TEXT_QUOTES
+        if key is not None and key != asked:
+            return None
+    if body.count(b'"') != quotes or b"\\" in body or transaction_id_problem(transaction_id):
+        return None
+    return transaction_id
 
 
 # The slow way: the definition of what is accepted.

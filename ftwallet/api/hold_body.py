@@ -17,6 +17,8 @@ import msgspec
 from msgspec import Meta
 
 from ftwallet.api.decode import (
+    NAME_QUOTES,
+    TEXT_QUOTES,
     AmountRefused,
     FieldError,
     Malformed,
@@ -27,11 +29,13 @@ from ftwallet.api.decode import (
     read_flag,
     read_whole,
     split_fields,
+    take_amount,
+    take_transaction_id,
 )
 from ftwallet.api.transfer_body import end_problem
 from ftwallet.ledger.holds import MAX_EXPIRES_IN_S, capture, hold, release
 from ftwallet.ledger.identifiers import account_id_problem, transaction_id_problem
-from ftwallet.ledger.money import AmountError, parse_amount
+from ftwallet.ledger.money import AmountError
 from ftwallet.ledger.operations import Body
 from ftwallet.ledger.state import WORLD
 
@@ -41,8 +45,6 @@ if TYPE_CHECKING:
 _HOLD_FIELDS: Final = ("account_id", "amount", "expires_in", "transaction_id")
 _CAPTURE_FIELDS: Final = ("amount", "to_account_id", "release_rest", "transaction_id")
 _RELEASE_FIELDS: Final = ("transaction_id",)
-_NAME_QUOTES: Final = 2
-_TEXT_QUOTES: Final = 4
 
 
 def decode_hold(body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
@@ -90,14 +92,15 @@ def decode_hold_fast(body: bytes, key: str | None, rules: Rules) -> tuple[Body, 
     """Read a hold that is right in every respect; None says nothing but that the slow way must look at it."""
     try:
         asked = _decode_hold(body)
-        amount, quotes = _amount(asked.amount, rules)
+        amount, quotes = take_amount(asked.amount, rules)
     except (ValueError, RecursionError, AmountError):
         return None
+    quotes += NAME_QUOTES + TEXT_QUOTES
     expires_in_s = 0
     if asked.expires_in is not msgspec.UNSET:
         expires_in_s = asked.expires_in
-        quotes += _NAME_QUOTES
-    transaction_id = _transaction_id(body, asked.transaction_id, key, quotes + _TEXT_QUOTES)
+        quotes += NAME_QUOTES
+    transaction_id = take_transaction_id(body, asked.transaction_id, key, quotes)
     if not transaction_id or account_id_problem(asked.account_id):
         return None
     return hold(asked.account_id, amount, expires_in_s), transaction_id
@@ -109,15 +112,16 @@ def decode_capture_fast(hold_id: str, body: bytes, key: str | None, rules: Rules
     try:
         asked = _decode_capture(body)
         if asked.amount is not msgspec.UNSET:
-            amount, quotes = _amount(asked.amount, rules)
+            amount, quotes = take_amount(asked.amount, rules)
+            quotes += NAME_QUOTES
     except (ValueError, RecursionError, AmountError):
         return None
     if asked.to_account_id is not msgspec.UNSET:
         target = asked.to_account_id
-        quotes += _TEXT_QUOTES
+        quotes += TEXT_QUOTES
     if asked.release_rest is not msgspec.UNSET:
-        quotes += _NAME_QUOTES
-    transaction_id = _transaction_id(body, asked.transaction_id, key, quotes)
+        quotes += NAME_QUOTES
+    transaction_id = take_transaction_id(body, asked.transaction_id, key, quotes)
     if not transaction_id or end_problem(target) or transaction_id_problem(hold_id):
         return None
     return capture(hold_id, amount, target, release_rest=asked.release_rest is True), transaction_id
@@ -129,30 +133,8 @@ def decode_release_fast(hold_id: str, body: bytes, key: str | None) -> tuple[Bod
         asked = _decode_release(body)
     except (ValueError, RecursionError):
         return None
-    transaction_id = _transaction_id(body, asked.transaction_id, key, 0)
+    transaction_id = take_transaction_id(body, asked.transaction_id, key, 0)
     return (release(hold_id), transaction_id) if transaction_id and not transaction_id_problem(hold_id) else None
-
-
-def _amount(text: msgspec.Raw, rules: Rules) -> tuple[int, int]:
-    """The amount, and the quotation marks that it takes with its name. Raises ValueError or AmountError."""
-    written = bytes(text).decode("ascii")
-    if written[0] == '"':
-        return parse_amount(written[1:-1], rules.exponent, rules.max_amount), _TEXT_QUOTES
-    return parse_amount(written, rules.exponent, rules.max_amount), _NAME_QUOTES
-
-
-def _transaction_id(body: bytes, asked: str | msgspec.UnsetType, key: str | None, quotes: int) -> str | None:
-    """The transaction's id when it is right, and with `quotes` and its own the body has all its quotation marks."""
-    if asked is msgspec.UNSET:
-        transaction_id = key or ""
-    else:
-        transaction_id = asked
-        quotes += _TEXT_QUOTES
-        if key is not None and key != asked:
-            return None
-    if body.count(b'"') != quotes or b"\\" in body or transaction_id_problem(transaction_id):
-        return None
-    return transaction_id
 
 
 # The slow way: the definition of what is accepted.
