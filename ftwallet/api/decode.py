@@ -210,14 +210,7 @@ def _movement(fields: Mapping[str, object], errors: list[FieldError], key: str |
     if "account_id" in fields:
         check_id(errors, "account_id", fields["account_id"], account_id_problem)
     check_transaction_id(errors, fields, key)
-    amount: int | AmountError = 0
-    if "amount" in fields:
-        amount = read_amount(errors, "amount", fields["amount"], rules)
-    if errors:
-        raise Malformed(errors)
-    transaction_id = str(fields.get("transaction_id", key))
-    if isinstance(amount, AmountError):
-        raise AmountRefused(amount, transaction_id)
+    amount, transaction_id = checked(errors, fields, key, read_amount(errors, fields, rules))
     return str(fields["account_id"]), amount, transaction_id
 
 
@@ -294,8 +287,16 @@ def check_transaction_id(errors: list[FieldError], fields: Mapping[str, object],
         errors.append(FieldError("transaction_id", f"differs from the {IDEMPOTENCY_KEY} header"))
 
 
-def read_amount(errors: list[FieldError], field: str, value: object, rules: Rules) -> int | AmountError:
-    """Return the amount, or the rule that it breaks; a wrong form goes to `errors`."""
+def read_amount(
+    errors: list[FieldError], fields: Mapping[str, object], rules: Rules, where: str = ""
+) -> int | AmountError:
+    """Return the amount, or the rule that it breaks; a wrong form goes to `errors`, with `where` before its name.
+
+    It is 0 where that is wrong, and where there is no amount.
+    """
+    if "amount" not in fields:
+        return 0
+    field, value = f"{where}amount", fields["amount"]
     if isinstance(value, _Constant):
         errors.append(FieldError(field, f"must be a finite number, not {value}"))
     elif not isinstance(value, str):
@@ -323,6 +324,18 @@ def read_flag(errors: list[FieldError], field: str, value: object) -> bool:
     if not isinstance(value, bool):
         errors.append(FieldError(field, "must be true or false"))
     return value is True
+
+
+def checked(
+    errors: list[FieldError], fields: Mapping[str, object], key: str | None, amount: int | AmountError
+) -> tuple[int, str]:
+    """Amount and transaction id, when nothing is wrong. Raises Malformed or AmountRefused."""
+    if errors:
+        raise Malformed(errors)
+    transaction_id = str(fields.get("transaction_id", key))
+    if isinstance(amount, AmountError):
+        raise AmountRefused(amount, transaction_id)
+    return amount, transaction_id
 
 
 def _printable(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from ftwallet.api import problems
 from ftwallet.api.answers import (
@@ -52,27 +52,19 @@ class Hot(NamedTuple):
     max_body_bytes: int
 
 
-Decoded = TypeVar("Decoded")
+Decode = Callable[[bytes, str | None, Rules], tuple[Body, str]]
+"""A body and the Idempotency-Key in, what is asked and its transaction id out. Raises Malformed or AmountRefused."""
 
 _OK: Final = OutcomeCode.OK
 
 
 class Handlers:
-    """The calls on `wallet`, which may be exchanged; `deposit`, `withdraw` and `balance` are Handlers."""
+    """The calls on `wallet`, which may be exchanged; those that POST to a path without an id are Handlers."""
 
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
-        self.deposit: Handler = partial(self._move, Kind.DEPOSIT)
-        self.withdraw: Handler = partial(self._move, Kind.WITHDRAW)
-
-    async def _move(self, kind: Kind, headers: Headers, body: bytes) -> Reply:
-        try:
-            account_id, amount, transaction_id = self._decode(decode_movement, headers, body)
-        except Malformed as error:
-            return problems.malformed(error)
-        except AmountRefused as error:
-            return problems.amount_refused(error)
-        return await self._submit(Body(kind, account_id, amount), transaction_id)
+        self.deposit: Handler = partial(self._ask, partial(_decode_movement, Kind.DEPOSIT))
+        self.withdraw: Handler = partial(self._ask, partial(_decode_movement, Kind.WITHDRAW))
 
     async def transfer(self, headers: Headers, body: bytes) -> Reply:
         """Move money from account to account."""
@@ -90,9 +82,7 @@ class Handlers:
         """Give back what is left of a hold, whose id is as bytes, percent-decoded."""
         return await self._ask(partial(decode_release, _text(raw_hold_id)), headers, body)
 
-    async def _ask(
-        self, decode: Callable[[bytes, str | None, Rules], tuple[Body, str]], headers: Headers, body: bytes
-    ) -> Reply:
+    async def _ask(self, decode: Decode, headers: Headers, body: bytes) -> Reply:
         try:
             asked, transaction_id = self._decode(decode, headers, body)
         except Malformed as error:
@@ -115,7 +105,7 @@ class Handlers:
         where = standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed)
         return framed(200, JSON, movement_body(transaction, exponent), where)
 
-    def _decode(self, decode: Callable[[bytes, str | None, Rules], Decoded], headers: Headers, body: bytes) -> Decoded:
+    def _decode(self, decode: Decode, headers: Headers, body: bytes) -> tuple[Body, str]:
         rules, key = self.wallet.rules, idempotency_key(headers)
         try:
             return decode(body, key, rules)
@@ -203,6 +193,11 @@ class Handlers:
         """Headers of a read: the lsn that it was made at."""
         wallet = self.wallet
         return standing(wallet.applied_lsn, wallet.epoch, wallet.mode)
+
+
+def _decode_movement(kind: Kind, body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
+    account_id, amount, transaction_id = decode_movement(body, key, rules)
+    return Body(kind, account_id, amount), transaction_id
 
 
 def _text(raw: bytes) -> str:

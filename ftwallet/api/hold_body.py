@@ -10,7 +10,6 @@ accepted, and says all that is wrong, field by field. The hold's id comes from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -19,11 +18,10 @@ from msgspec import Meta
 from ftwallet.api.decode import (
     NAME_QUOTES,
     TEXT_QUOTES,
-    AmountRefused,
     FieldError,
-    Malformed,
     check_id,
     check_transaction_id,
+    checked,
     parse_object,
     read_amount,
     read_flag,
@@ -147,24 +145,22 @@ def decode_hold_slowly(body: bytes, key: str | None, rules: Rules) -> tuple[Body
     if "account_id" in fields:
         check_id(errors, "account_id", fields["account_id"], account_id_problem)
     check_transaction_id(errors, fields, key)
-    amount = read_amount(errors, "amount", fields["amount"], rules) if "amount" in fields else 0
+    amount = read_amount(errors, fields, rules)
     expires_in_s = 0
     if "expires_in" in fields:
         expires_in_s = read_whole(errors, "expires_in", fields["expires_in"], MAX_EXPIRES_IN_S)
-    minor, transaction_id = _checked(errors, fields, key, amount)
+    minor, transaction_id = checked(errors, fields, key, amount)
     return hold(str(fields["account_id"]), minor, expires_in_s), transaction_id
 
 
 def decode_capture_slowly(hold_id: str, body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
     """Read a capture and say all that is wrong with it. Raises Malformed or AmountRefused."""
     fields, errors = _of_a_hold(hold_id, body, key, _CAPTURE_FIELDS)
-    amount: int | AmountError = 0
-    if "amount" in fields:
-        amount = read_amount(errors, "amount", fields["amount"], rules)
+    amount = read_amount(errors, fields, rules)
     if "to_account_id" in fields:
         check_id(errors, "to_account_id", fields["to_account_id"], end_problem)
     release_rest = read_flag(errors, "release_rest", fields.get("release_rest", False))
-    minor, transaction_id = _checked(errors, fields, key, amount)
+    minor, transaction_id = checked(errors, fields, key, amount)
     target = str(fields.get("to_account_id", WORLD))
     return capture(hold_id, minor, target, release_rest=release_rest), transaction_id
 
@@ -172,7 +168,7 @@ def decode_capture_slowly(hold_id: str, body: bytes, key: str | None, rules: Rul
 def decode_release_slowly(hold_id: str, body: bytes, key: str | None) -> tuple[Body, str]:
     """Read a release and say all that is wrong with it. Raises Malformed."""
     fields, errors = _of_a_hold(hold_id, body, key, _RELEASE_FIELDS)
-    _, transaction_id = _checked(errors, fields, key, 0)
+    _, transaction_id = checked(errors, fields, key, 0)
     return release(hold_id), transaction_id
 
 
@@ -183,15 +179,3 @@ def _of_a_hold(
     check_id(errors, "hold_id", hold_id, transaction_id_problem)
     check_transaction_id(errors, fields, key)
     return fields, errors
-
-
-def _checked(
-    errors: list[FieldError], fields: Mapping[str, object], key: str | None, amount: int | AmountError
-) -> tuple[int, str]:
-    """Amount and transaction id, when nothing is wrong. Raises Malformed or AmountRefused."""
-    if errors:
-        raise Malformed(errors)
-    transaction_id = str(fields.get("transaction_id", key))
-    if isinstance(amount, AmountError):
-        raise AmountRefused(amount, transaction_id)
-    return amount, transaction_id

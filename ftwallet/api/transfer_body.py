@@ -166,9 +166,7 @@ def _one_leg(errors: list[FieldError], fields: dict[str, object], where: str, ru
             check_id(errors, where + name, end, end_problem)
     if len(errors) == before and None not in ends and ends[0] == ends[1]:
         errors.append(FieldError(f"{where}to_account_id", "must differ from from_account_id"))
-    amount: int | AmountError = 0
-    if "amount" in fields:
-        amount = read_amount(errors, f"{where}amount", fields["amount"], rules)
+    amount = read_amount(errors, fields, rules, where)
     if isinstance(amount, AmountError):
         return AmountError(amount.code, f"{amount.detail} ({where[:-1]})") if where else amount
     return None if len(errors) > before or not amount or None in ends else leg(str(ends[0]), str(ends[1]), amount)
