@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ftwallet.errors import BrokenInvariant
 from ftwallet.journal.checkpoints import DamagedCheckpoint, list_files, load_file
+from ftwallet.ledger.holds import EXPIRIES, expiry_of
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import MOVEMENTS, decode_operations
 from ftwallet.ledger.outcomes import Status, Transaction
@@ -35,7 +38,10 @@ def check(world: World, history: History) -> None:
 
 def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history: History) -> None:
     ledger = node.ledger
-    ledger.check()  # all balances add up to zero, none is negative that must not be
+    try:
+        ledger.check()  # all balances add up to zero, none is negative that must not be
+    except BrokenInvariant as error:
+        world.fail(f"zero: node {name}: {error}")
     for call in history.calls.values():
         found, told = ledger.find(call.transaction_id), call.answer
         if told is None:
@@ -53,6 +59,12 @@ def check_node(world: World, name: str, node: PrimaryNode | BackupNode, history:
         world.fail(f"copy: node {name} has cut {len(lost)} blocks that are not in its quarantine any more")
     check_log(world, name, node, history)
     check_checkpoints(world, name, node)
+
+
+def open_expiries(world: World) -> list[str]:
+    """Holds that are to expire and are still open, of which a primary that serves must put the end on record."""
+    node = world.primary.node
+    return [] if node is None else [expiry_of(key)[1] for key, _ in node.ledger.state.export_records(EXPIRIES)]
 
 
 def check_groups(world: World, name: str, ledger: Ledger, history: History) -> None:
@@ -119,19 +131,16 @@ def check_balances(world: World, history: History) -> None:
     """All that was done, refused, answered and read is what a naive wallet makes of it; nobody was left waiting."""
     primary = world.primary.node
     assert primary is not None
-    settled: list[tuple[Transaction, Call]] = []
     for call in history.calls.values():
-        done = call.answer
-        if done is None:
-            if not call.given_up:
-                world.fail(f"answer: {call.transaction_id} was never answered, also when all was well again")
-                return
-            done = primary.ledger.find(call.transaction_id)  # in doubt: the log says what became of it
-        if done is not None and done.status is Status.COMMITTED:
-            settled.append((done, call))
-    after, differences = model.executed(settled)
+        if call.answer is None and not call.given_up:
+            world.fail(f"answer: {call.transaction_id} was never answered, also when all was well again")
+            return
+    settled = list(_settled(history, primary.ledger))
+    after, differences, still_open = model.executed(settled, world.expiries)
     for difference in differences:
         world.fail(f"outcome: {difference}")
+    if still_open or open_expiries(world):
+        world.fail(f"expiry: {still_open} have not expired in time, the primary knows of {open_expiries(world)}")
     for account, lsn, balance in history.balances:
         _hold_balance(world, after, "a read was told", account, lsn, balance)
     for account in after:
@@ -141,6 +150,15 @@ def check_balances(world: World, history: History) -> None:
     held = dict(primary.ledger.export_accounts())
     if strangers := held.keys() - after.keys():
         world.fail(f"balance: the ledger has accounts that nothing was brought to: {sorted(strangers)}")
+
+
+def _settled(history: History, ledger: Ledger) -> Iterator[tuple[Transaction, Call]]:
+    for call in history.calls.values():
+        done = call.answer
+        if done is None or not done.time_us:  # in doubt, or told in a batch, which tells no times
+            done = ledger.find(call.transaction_id)
+        if done is not None and done.status is Status.COMMITTED:
+            yield done, call
 
 
 def _hold_balance(world: World, after: model.Balances, who: str, account: str, lsn: int, told: int | None) -> None:

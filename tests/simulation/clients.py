@@ -1,4 +1,4 @@
-"""Clients of the simulated world: deposits, withdrawals, transfers, batches and reads, and what each was told.
+"""Clients of the simulated world: deposits, withdrawals, transfers, holds, batches, reads, and what each was told.
 
 A retry keeps its ids, and a batch that is all or nothing is sent again as it was.
 """
@@ -18,6 +18,7 @@ from ftwallet.ledger.operations import Body, Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
 from ftwallet.ledger.state import WORLD
 from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavailable, Wallet
+from tests.simulation.holds import Asked, Part, anything, body_of
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ class Call:
     in_flight: int = 0
     group: Group | None = None
     legs: tuple[Leg, ...] = ()  # of a transfer, which has neither account nor amount
+    part: Part | None = None  # of a hold, placed or asked something of
 
     @property
     def body(self) -> Body:
+        if self.part is not None:
+            return body_of(self.kind, self.account, self.amount, self.part)
         return transfer(self.legs) if self.legs else Body(self.kind, self.account, self.amount)
 
     @property
@@ -79,6 +83,7 @@ class History:
 
     calls: dict[str, Call] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
+    holds: list[str] = field(default_factory=list)  # that somebody has asked to place
     answered_lsn: int = 0  # the newest write that anybody was told of
     balances: list[tuple[str, int, int | None]] = field(default_factory=list)  # read: account, lsn, balance
     leaders: dict[int, str] = field(default_factory=dict)  # who has answered in each epoch
@@ -110,7 +115,7 @@ class Clients:
     async def _send_batches(self, random: Random, pace_s: float) -> None:
         while not self.stopping:
             await asyncio.sleep(random.expovariate(1 / pace_s))
-            calls = [self._random_call_or_transfer(random, f"b{self._sent}") for _ in range(random.randrange(1, 9))]
+            calls = [self._random_call_of_any_kind(random, f"b{self._sent}") for _ in range(random.randrange(1, 9))]
             all_or_nothing = random.random() < 0.5
             if all_or_nothing:
                 self.group(calls)
@@ -125,9 +130,12 @@ class Clients:
         kind = Kind.DEPOSIT if random.random() < 0.6 else Kind.WITHDRAW
         return self.begin_call(transaction_id, kind, f"account-{random.randrange(3)}", random.randrange(1, 100))
 
-    def _random_call_or_transfer(self, random: Random, transaction_id: str) -> Call:
-        if random.random() < 0.7:
+    def _random_call_of_any_kind(self, random: Random, transaction_id: str) -> Call:
+        dice = random.random()
+        if dice < 0.5:
             return self._random_call(random, transaction_id)
+        if dice < 0.75:
+            return self.begin_hold_call(transaction_id, anything(random, self.history.holds))
         return self.begin_transfer(transaction_id, *_random_legs(random))
 
     def group(self, calls: list[Call]) -> Group:
@@ -145,7 +153,7 @@ class Clients:
             if random.random() < 0.15:
                 await self.read(account)
             else:
-                call = self._random_call_or_transfer(random, f"c{number}-{self._sent}")
+                call = self._random_call_of_any_kind(random, f"c{number}-{self._sent}")
                 await self.ask_again(call, gives_up=random.random() < 0.2)
             if random.random() < 0.05 and (asked := self._may_be_asked_alone()):
                 await self.ask_again(random.choice(asked))
@@ -186,6 +194,14 @@ class Clients:
     def begin_transfer(self, transaction_id: str, *legs: Leg) -> Call:
         call = self.begin_call(transaction_id, Kind.TRANSFER, "", 0)
         call.legs = legs
+        return call
+
+    def begin_hold_call(self, transaction_id: str, asked: Asked) -> Call:
+        """Place a hold, which then has the id of the call, or ask something of one."""
+        call = self.begin_call(transaction_id, asked.kind, asked.account, asked.amount)
+        call.part = asked.part
+        if asked.kind is Kind.HOLD:
+            self.history.holds.append(transaction_id)
         return call
 
     async def ask_again(self, call: Call, *, gives_up: bool = False) -> None:
@@ -419,6 +435,7 @@ def _answers(calls: Sequence[Call], batch: BatchAnswer) -> list[Answer]:
             answers.append(result)
             continue
         done = (result.code, result.new_balance, lsn, batch.epoch, 0, Status.COMMITTED, result.limit)
-        transaction = Transaction(call.transaction_id, call.kind, call.account, call.amount, *done)
+        told = Transaction(call.transaction_id, call.kind, call.account, call.amount, *done)
+        transaction = told._replace(figures=result.figures, leg=result.leg)
         answers.append(Answer(transaction, replayed=False, mode=batch.mode))
     return answers

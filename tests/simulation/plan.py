@@ -268,7 +268,8 @@ def unseen(world: World, backup: SimNode) -> None:
 
 
 async def _kill_when_up(world: World, primary: SimNode, backup: SimNode) -> None:
-    if await world.until(lambda: backup.is_up, 4.0) and world.register.primary == primary.name:
+    came_up = await world.until(lambda: backup.is_up, 4.0)
+    if came_up and world.register.primary == primary.name and not world.at_peace:
         world.kill(primary, why="is killed before it could tell the witness of its backup")
 
 
@@ -306,7 +307,7 @@ def take_copy(world: World, node: SimNode, seconds: float, *, seen: bool) -> Non
     def put_back() -> None:
         # A copy of the same start can be told by the partner's log alone, and the pages say so.
         newer = world.register.boots.get(node.name, 0) > boot + 1
-        if newer and may_lose(world, node):
+        if newer and may_lose(world, node) and not world.at_peace:
             world.kill(node, why="is killed, and an old copy of its directory put back")
             world.spoilt.add(node.name)
             node.disk.put_back(copy)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tests.simulation import checker, plan
 from tests.simulation.clients import Clients
+from tests.simulation.holds import LONGEST_S
 from tests.simulation.loop import Stuck
 from tests.simulation.plan import Plan
 from tests.simulation.watch import Watch
@@ -16,6 +17,8 @@ from tests.simulation.world import Violated, World, simulated
 
 HEALED_WITHIN_S = 90.0
 REPORTED_WITHIN_S = 5.0
+EXPIRED_WITHIN_S = 2 * LONGEST_S + 2.0
+"""A log that is ahead of its primary's wall clock goes on at half that speed."""
 
 
 class Result(NamedTuple):
@@ -70,6 +73,8 @@ async def end_well(world: World, clients: Clients) -> None:
         stand = {name: (node.alive, node.given_up or node.sentence) for name, node in world.nodes.items()}
         world.fail(f"converge: not paired after {HEALED_WITHIN_S:g} s of peace: {world.register} {stand}")
         return
+    world.at_peace = True
+    await world.until(lambda: not checker.open_expiries(world), EXPIRED_WITHIN_S)
     # Paired they may be while the report of what one has cut is still on its way.
     await world.until(lambda: world.equal() and checker.all_cut_is_on_record(world), REPORTED_WITHIN_S)
     checker.check(world, clients.history)

@@ -23,6 +23,7 @@ from ftwallet.replication.states import BackupState, PrimaryState
 from tests.simulation import plan, runner
 from tests.simulation.clients import Call, Clients
 from tests.simulation.disk import Loss
+from tests.simulation.holds import Asked, Part
 from tests.simulation.network import Stream
 from tests.simulation.plan import Fault
 from tests.simulation.watch import Watch
@@ -98,6 +99,22 @@ class Scene:
         self._number += 1
         call = self.clients.begin_transfer(transaction_id or f"t{self._number}", *(leg(*one) for one in legs))
         return self._asked(call, wait=wait, gives_up=gives_up)
+
+    def hold(self, account: str, amount: int, hold_id: str = "", *, expires_in_s: int = 0, wait: bool = True) -> Call:
+        return self._of_a_hold(Asked(Kind.HOLD, account, amount, Part(expires_in_s=expires_in_s)), hold_id, wait=wait)
+
+    def capture(
+        self, hold_id: str, target: str, amount: int = 0, transaction_id: str = "", *, wait: bool = True
+    ) -> Call:
+        return self._of_a_hold(Asked(Kind.CAPTURE, "", amount, Part(hold_id, target)), transaction_id, wait=wait)
+
+    def release(self, hold_id: str, *, wait: bool = True) -> Call:
+        return self._of_a_hold(Asked(Kind.RELEASE, "", 0, Part(hold_id)), wait=wait)
+
+    def _of_a_hold(self, asked: Asked, transaction_id: str = "", *, wait: bool = True) -> Call:
+        self._number += 1
+        call = self.clients.begin_hold_call(transaction_id or f"t{self._number}", asked)
+        return self._asked(call, wait=wait, gives_up=False)
 
     def again(self, call: Call) -> None:
         """Ask once more, under the same id, and wait for the answer, which must be the one before."""

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from ftwallet.faults.stages import Stage
 from ftwallet.journal import Block, Corruption, Journal
 from ftwallet.journal.checkpoints import list_files, lsn_of
 from ftwallet.journal.identity import Identity
-from ftwallet.ledger.operations import MOVEMENTS, decode_operations
+from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.operations import MOVEMENTS, Kind, Operation, decode_operations
+from ftwallet.ledger.outcomes import Outcome
 from ftwallet.node import disk as node_disk
 from ftwallet.node import primary as node_primary
 from ftwallet.node import receiving, seat
@@ -145,9 +147,11 @@ class World:
         self.supervisor = Supervisor(self)
         self.witness_silent_until = 0.0
         self.answers_lost_until = 0.0
+        self.at_peace = False  # all is well again, and what was to go wrong later does not any more
         self.spoilt: set[str] = set()  # nodes whose disk was taken, until the pair is paired again
         self.on_counted: Callable[[SimNode], None] = lambda node: None  # it has just become one that must hold all
         self.cut_ids: dict[str, set[str]] = {name: set() for name in NODES}  # of what was cut from its log
+        self.expiries: dict[int, Operation] = {}  # by lsn, as either node executed them
         self.cut_frames: dict[str, set[bytes]] = {name: set() for name in NODES}  # which it must have kept a copy of
 
     # ---- Time and what goes by it
@@ -397,6 +401,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
     kept = {name: getattr(time, name) for name in ("monotonic", "time_ns", "time", "gmtime")}
     token_hex, executor = secrets.token_hex, node_disk.ThreadPoolExecutor
     slices, limits, cut, trim = receiving.SLICE_BYTES, node_primary.Limits, Journal.cut, Journal.trim
+    execute = Ledger.apply
     set_aside = seat.set_damaged_aside
     moves = (membership.check_primary_move, backup_core.check_backup_move)
     tokens = Random(f"{seed} tokens")
@@ -424,6 +429,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
             node_primary.Limits = partial(limits, slice_bytes=SLICE_BYTES)  # type: ignore[misc, assignment]
             Journal.cut = _copied(world, cut)  # type: ignore[method-assign, assignment]
             Journal.trim = _trimmed(world, trim)  # type: ignore[method-assign]
+            Ledger.apply = _noted(world, execute)  # type: ignore[method-assign]
             seat.set_damaged_aside = _told_of_damage(world, set_aside)
             structlog.configure(processors=[_into_trace(world)], cache_logger_on_first_use=False)
             yield world
@@ -433,7 +439,7 @@ def simulated(seed: int, *, on_primary_death: str = "promote", request_timeout_s
         membership.check_primary_move, backup_core.check_backup_move = moves
         secrets.token_hex, node_disk.ThreadPoolExecutor = token_hex, executor  # type: ignore[misc]
         receiving.SLICE_BYTES, node_primary.Limits = slices, limits  # type: ignore[misc]
-        Journal.cut, Journal.trim = cut, trim  # type: ignore[method-assign]
+        Journal.cut, Journal.trim, Ledger.apply = cut, trim, execute  # type: ignore[method-assign]
         seat.set_damaged_aside = set_aside
         if world is not None:
             world.dispose()
@@ -452,6 +458,20 @@ def _counted(world: World, role: str, check: Callable[[Any, Any], None]) -> Call
             world.network.later(0.0, act)
 
     return checked
+
+
+def _noted(world: World, execute: Callable[..., Sequence[Outcome]]) -> Callable[..., Sequence[Outcome]]:
+    """Note when holds expire, which no client is told of. What a backup executes, and another takes its place, goes."""
+
+    def noted(ledger: Ledger, first_lsn: int, epoch: int, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        for lsn, one in enumerate(operations, first_lsn):
+            world.expiries.pop(lsn, None)
+            if one.kind == Kind.EXPIRE:
+                world.expiries[lsn] = one
+                world.coverage["holds: expired"] += 1
+        return execute(ledger, first_lsn, epoch, operations)
+
+    return noted
 
 
 def _trimmed(world: World, trim: Callable[[Journal, int], None]) -> Callable[[Journal, int], None]:

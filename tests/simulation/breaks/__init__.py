@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from tests.simulation.breaks.breaking import Break
 from tests.simulation.breaks.disk import DISK
+from tests.simulation.breaks.holds import HOLDS
 from tests.simulation.breaks.pair import PAIR
 from tests.simulation.breaks.recovery import RECOVERY
 from tests.simulation.breaks.requests import REQUESTS
@@ -21,4 +22,4 @@ from tests.simulation.breaks.transfers import TRANSFERS
 
 __all__ = ["BREAKS", "SEEDS", "Break", "Caught", "find"]
 
-BREAKS = (*PAIR, *STATE_SYNC, *RECOVERY, *REQUESTS, *TRANSFERS, *SYNCS, *DISK)
+BREAKS = (*PAIR, *STATE_SYNC, *RECOVERY, *REQUESTS, *TRANSFERS, *HOLDS, *SYNCS, *DISK)
