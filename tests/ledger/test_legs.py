@@ -43,6 +43,17 @@ def test_what_one_gives_the_other_gets() -> None:
     assert balances(made) == {"alice": 300, "bob": 200}
 
 
+def test_money_leaves_for_the_world_in_the_block_in_which_it_came() -> None:
+    came = [operation(Kind.DEPOSIT, f"to {name}", name, LIMIT, NOW) for name in ("alice", "bob")]
+    left = move(leg("alice", WORLD, LIMIT), leg("bob", WORLD, LIMIT))
+    made, other = ledger(), ledger()
+    apply(made, *came, left)
+    for one in (*came, left):
+        apply(other, one)
+    for each in (made, other):
+        assert balances(each) == {"alice": 0, "bob": 0}
+
+
 def test_a_payment_is_split_and_its_fee_taken_in_one_go() -> None:
     made = ledger(alice=500)
     legs = [leg("alice", "shop", 300), leg("shop", "fees", 9), leg("shop", WORLD, 100), leg(WORLD, "alice", 1)]
