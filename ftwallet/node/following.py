@@ -228,10 +228,12 @@ class Following:
 
     async def _rebuild(self) -> None:
         """The ledger has executed what is cut: begin from what the disk has of the log that is left."""
+        journal = self._disk.journal
+        self._on_other_ledger(journal.durable_lsn)  # a copy that waits would be written under the ledger that is opened
         # Where checkpoints are written: the disk must not change in between.
-        ledger = await self._disk.in_background(lambda: self._base.open(self._disk.journal))
+        ledger = await self._disk.in_background(lambda: self._base.open(journal))
         self._on_other_ledger(ledger.applied_lsn)
-        self._tail = await asyncio.to_thread(replay, ledger, self._disk.journal, self._base)
+        self._tail = await self._disk.in_background(lambda: replay(ledger, journal, self._base))
         self.ledger = ledger
 
     async def _append(self, session: int, blocks: list[Block]) -> list[Effect]:
