@@ -108,6 +108,16 @@ def test_every_rule_of_the_model_has_its_history(name: str) -> None:
     assert f"\n| `{name}` |" in _page("protocol.md")
 
 
+def test_every_promise_names_tests_that_there_are() -> None:
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^(?:async )?def (test_\w+)\(", tests, re.MULTILINE))
+    rows = re.findall(r"^\| (?!---|statement |what )(.*) \|$", _page("semantics.md"), re.MULTILINE)
+    named = [set(re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2])) for row in rows]
+    assert len(rows) > 30
+    assert all(named), "each promise names its test"
+    assert set().union(*named) <= there
+
+
 # ---- api.md
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
@@ -475,6 +476,20 @@ async def test_a_capture_that_was_rolled_back_shows_what_it_asked(held: Applicat
     wallet.apply(rolled_back("c9", undone, NOON_US))
     row = await shown(held, "c9")
     assert (row["status"], row["hold_id"], row["moved"]) == ("ROLLED_BACK", "nowhere", None)
+
+
+async def test_a_hold_under_way_is_no_hold_yet(funded: Application, wallet: MemoryWallet) -> None:
+    wallet.gate = asyncio.Event()
+    waits = asyncio.create_task(place(funded, hold(more=b',"expires_in":5')))
+    while not wallet.under_way:
+        await asyncio.sleep(0)
+    row = await shown(funded, "h1")
+    assert (row["status"], row["type"], row["expires_at"]) == ("PENDING", "hold", "2025-11-24T12:00:05.000000Z")
+    assert (await ask(funded, "GET", "/holds/h1")).status == 404
+    assert await account(funded) == (50, 0, 50)
+    wallet.gate.set()
+    assert (await waits).status == 200
+    assert await account(funded) == (20, 30, 50)
 
 
 async def test_a_hold_whose_time_is_over_is_open_until_that_is_on_record(
