@@ -267,6 +267,11 @@ class PrimaryWalletService:
     def append(self, operations: list[Operation]) -> list[asyncio.Future[Answer]]:
         """Put records of our own (rollbacks, rules, imports) into the log like any transaction."""
         records = [Pending(one) for one in operations]
+        if self._injector.arming and self._injector.arming.stage is not Stage.REPLIED:  # nobody is told of these
+            ids = [one.transaction_id for one in operations]
+            for transaction_id in ids:
+                self._injector.saw_new(transaction_id)
+            self._injector.reached(Stage.RECEIVED, ids)
         self._queue.extend(records)
         self._work.set()
         return [self._underway.wait_for_record(record) for record in records]

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ftwallet.journal import Journal
 from ftwallet.journal.checkpoints import load_newest
 from ftwallet.journal.identity import Identity
+from ftwallet.ledger.holds import HELD
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.operations import MOVEMENTS, decode_operations
 from ftwallet.ledger.state import WORLD, MemoryState
@@ -31,6 +33,17 @@ _CENTS = 100
 
 Move = tuple[str, str, str]
 """From where, to where, and how much as JSON text."""
+
+
+class Request(Protocol):
+    """What a client asks."""
+
+    def request(self, transaction_id: str) -> tuple[str, bytes]:
+        """Path and body."""
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """What it moves once it is done."""
 
 
 class Asked(NamedTuple):
@@ -62,13 +75,17 @@ class AskedTransfer(NamedTuple):
 
 
 class Client:
-    """Sends to a pair and remembers: `answers` are the first final ones, `absent` the ids that must leave no record."""
+    """Sends to a pair and remembers: `answers` are the first final ones, `absent` the ids that must leave no record.
+
+    `unasked` is what the pair has moved by records of its own: holds that have expired.
+    """
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self.asked: dict[str, Asked | AskedTransfer] = {}
+        self.asked: dict[str, Request] = {}
         self.answers: dict[str, Answer] = {}
         self.absent: set[str] = set()
+        self.unasked: list[Move] = []
         self.epochs: dict[str, int] = {}
         self._numbers = iter(range(1, 1_000_000))
 
@@ -88,7 +105,7 @@ class Client:
         """Send a deposit or withdrawal once; see `ask`."""
         return self.ask(Asked(kind, account_id, amount), transaction_id, rest)
 
-    def ask(self, asked: Asked | AskedTransfer, transaction_id: str, rest: Rest | None = None) -> Answer | None:
+    def ask(self, asked: Request, transaction_id: str, rest: Rest | None = None) -> Answer | None:
         """Send once, first time or again; the same id must have the same answer for ever."""
         first_asked = self.asked.setdefault(transaction_id, asked)
         assert asked == first_asked, "one id for two bodies is not for this client"
@@ -129,7 +146,7 @@ class Sending:
         amount: str = "1.25",
         account_id: str = "user123",
         *,
-        asked: AskedTransfer | None = None,
+        asked: Request | None = None,
     ) -> None:
         self.transaction_id = transaction_id
         self._answer: Answer | None = None
@@ -150,7 +167,7 @@ class Sending:
             raise self._error
         return self._answer
 
-    def _run(self, client: Client, asked: Asked | AskedTransfer) -> None:
+    def _run(self, client: Client, asked: Request) -> None:
         try:
             self._answer = client.ask(asked, self.transaction_id, self._rest)
         except BaseException as error:
@@ -267,12 +284,13 @@ def _check_each_once(client: Client, log: _Log) -> None:
 
 def _check_balances(client: Client, ledger: Ledger) -> None:
     expected: Counter[str] = Counter()
-    for transaction_id, asked in client.asked.items():
-        if client.answers[transaction_id].status == 200:
-            for source, target, amount in asked.moves:
-                minor = int(Decimal(json.loads(amount, parse_float=str, parse_int=str)) * _CENTS)
-                expected[source] -= minor
-                expected[target] += minor
+    answered = [asked.moves for id_, asked in client.asked.items() if client.answers[id_].status == 200]
+    for source, target, amount in chain(*answered, client.unasked):
+        minor = int(Decimal(json.loads(amount, parse_float=str, parse_int=str)) * _CENTS)
+        expected[source] -= minor
+        expected[target] += minor
+    for own in [name for name in expected if name.startswith(HELD)]:
+        assert ledger.balance(own) == expected.pop(own), f"{own} is not what is on hold"
     assert ledger.balance(WORLD) == expected.pop(WORLD, 0)
     assert dict(ledger.export_accounts()) == expected, "the balances are not the sums of what was acknowledged"
 
