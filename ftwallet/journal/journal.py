@@ -257,6 +257,7 @@ class Journal:
             with self._poisoned_until_done():
                 quarantine.keep(recovery.quarantine_of(self.directory), lsn, why, _tails(log, kept, place.offset))
                 self._remove_after(kept, place.offset)
+        self.append_mark(min(log.end.head.commit_lsn, lsn))  # what was cut may have told it: states on disk rely on it
         return blocks
 
     def begin_after(self, head: Head) -> None:

@@ -332,3 +332,15 @@ def test_D2_a_poisoned_journal_still_reads(tmp_path: Path, monkeypatch: pytest.M
         grow(journal, 10)
     assert list(journal.blocks()) == blocks
     assert journal.durable_lsn == blocks[-1].last_lsn
+
+
+def test_a_cut_forgets_no_commit_that_only_the_cut_blocks_told(tmp_path: Path) -> None:
+    journal = open_log(tmp_path)
+    for lsn, commit_lsn in enumerate((0, 0, 1, 3), 1):
+        journal.append(encode_block(1, lsn, 1, commit_lsn, journal.chain, b"x"))
+    journal.cut(3, "not common")
+    assert journal.commit_lsn == 3
+    journal.cut(2, "not common, though it was committed")
+    assert (journal.durable_lsn, journal.commit_lsn) == (2, 2)
+    journal.close()
+    assert open_log(tmp_path).commit_lsn == 2
