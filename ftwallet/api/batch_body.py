@@ -26,7 +26,6 @@ from ftwallet.api.decode import (
     take_amount,
 )
 from ftwallet.api.transfer_body import read_transfer
-from ftwallet.errors import ClientError
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS, account_id_problem, transaction_id_problem
 from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_plain_amounts
 from ftwallet.ledger.operations import Kind
@@ -52,15 +51,6 @@ _AT_BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 OperationError = Malformed | AmountRefused
 """Why an operation is none, as the single call would tell it."""
-
-
-class BatchMalformed(ClientError):
-    """An all_or_nothing batch that holds an operation which is none: the first of them, at `index`."""
-
-    def __init__(self, index: int, error: OperationError) -> None:
-        super().__init__(str(error))
-        self.index = index
-        self.error = error
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]

@@ -60,13 +60,14 @@ class Malformed(ClientError):
 
 
 class AmountRefused(ClientError):
-    """A well-formed request whose amount breaks a rule of amounts; its id is not used up."""
+    """A well-formed request whose amount, in `field`, breaks a rule of amounts; its id is not used up."""
 
-    def __init__(self, error: AmountError, transaction_id: str) -> None:
+    def __init__(self, error: AmountError, transaction_id: str, field: str = "amount") -> None:
         super().__init__(error.detail)
         self.code = error.code
         self.detail = error.detail
         self.transaction_id = transaction_id
+        self.field = field
 
 
 def idempotency_key(headers: Headers) -> str | None:

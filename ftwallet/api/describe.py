@@ -231,7 +231,7 @@ def batch() -> Described:
     }
     return {
         "operation_id": "batch",
-        "summary": "Many deposits and withdrawals, each for itself or all or nothing",
+        "summary": "Many operations at once, each for itself or all or nothing",
         "responses": {
             **_success("BatchDone", {"Full": full, "Compact": compact}, {**STANDING, **REPLAYED}),
             **_problems(

@@ -132,7 +132,7 @@ class Handlers:
         return framed(200, JSON, balance_body(balance, wallet.rules.exponent), where)
 
     async def batch(self, headers: Headers, body: bytes) -> Reply:
-        """Many deposits and withdrawals; each carries its own transaction id, so no header stands in for one."""
+        """Many operations at once; each carries its own transaction id, so no header stands in for one."""
         return await answer_batch(self.wallet, body)
 
     async def transaction(self, raw_id: bytes) -> Reply:

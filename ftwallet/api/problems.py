@@ -204,7 +204,7 @@ def batch_malformed(errors: Mapping[int, Malformed | AmountRefused]) -> Reply:
         _PROBLEM_OF_AMOUNT[error.code],
         f"Operation {index}: {error.detail}",
         transaction_id=error.transaction_id,
-        errors=[FieldError(f"operations[{index}].amount", f"breaks a rule: {error.detail}")],
+        errors=[FieldError(f"operations[{index}].{error.field}", f"breaks a rule: {error.detail}")],
     )
 
 

@@ -133,9 +133,9 @@ def read_transfer(members: JsonObject, key: str | None, rules: Rules, beside: Se
     if errors:
         raise Malformed(errors)
     transaction_id = str(fields.get("transaction_id", key))
-    for one in legs:
+    for place, one in enumerate(legs):
         if isinstance(one, AmountError):
-            raise AmountRefused(one, transaction_id)
+            raise AmountRefused(one, transaction_id, f"legs[{place}].amount" if several else "amount")
     return transfer([one for one in legs if isinstance(one, Leg)]), transaction_id
 
 

@@ -78,17 +78,21 @@ class MemoryWallet:
         return BatchAnswer(told.results, told.lsns, max(told.lsns, default=0), self.epoch, self.mode)
 
     def _is_new_group(self, movements: Sequence[Movement]) -> bool:
+        is_new = any(self.ledger.find(movement[3]) is None for movement in movements)
         first: dict[str, Movement] = {}
+        done: set[bool] = set()
         for place, movement in enumerate(movements):
-            known = self.ledger.find(movement[3]) or _pending(_asked(first.setdefault(movement[3], movement)))
-            differs = first_difference(known, _asked(movement).body)
+            known = self.ledger.find(movement[3])
+            if known is not None and is_new:  # whatever its body was, as by the nodes
+                raise BatchMismatch(place, movement[3])
+            recorded = known or _pending(_asked(first.setdefault(movement[3], movement)))
+            differs = first_difference(recorded, _asked(movement).body)
             if differs is not None:
                 raise BatchMismatch(place, movement[3], differs)
-        known_at = [place for place, movement in enumerate(movements) if self.ledger.find(movement[3])]
-        done = {known.success for movement in movements if (known := self.ledger.find(movement[3]))}
-        if 0 < len(known_at) < len(movements) or len(done) > 1:
-            raise BatchMismatch(known_at[0], movements[known_at[0]][3])
-        return not known_at
+            done.add(recorded.success)
+            if len(done) > 1:
+                raise BatchMismatch(place, movement[3])
+        return is_new
 
     def apply(self, *operations: Operation) -> None:
         self.ledger.apply(self.applied_lsn + 1, self.epoch, operations)

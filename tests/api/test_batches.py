@@ -89,6 +89,25 @@ async def test_a_group_of_transfers_names_the_leg_that_refused_it() -> None:
     assert wallet.balance("user123") == 500
 
 
+def one_leg(amount: str) -> dict[str, str]:
+    return {"from_account_id": "a", "to_account_id": "b", "amount": amount}
+
+
+@pytest.mark.parametrize(
+    ("one", "field"),
+    [
+        (moved("t", "2.501"), "operations[1].amount"),
+        (
+            {"kind": "transfer", "legs": [one_leg("1"), one_leg("2.501")], "transaction_id": "t"},
+            "operations[1].legs[1].amount",
+        ),
+    ],
+)
+async def test_an_amount_that_breaks_a_rule_is_named_where_it_stands(one: dict[str, Any], field: str) -> None:
+    got = await send(MemoryWallet(), batch(op("d"), one, mode="all_or_nothing"))
+    assert (got.status, json.loads(got.body)["errors"][0]["field"]) == (400, field)
+
+
 async def single(wallet: MemoryWallet, one: dict[str, Any]) -> Got:
     body = {name: value for name, value in one.items() if name != "kind"}
     return await ask(build_app(wallet), "POST", f"/{one['kind']}", json.dumps(body).encode())
@@ -225,10 +244,11 @@ async def test_all_or_nothing_does_nothing_when_one_is_refused_and_says_so_for_e
     [
         ([op("old"), op("new")], 409, "operations[0].transaction_id"),
         ([op("new"), op("old")], 409, "operations[1].transaction_id"),
-        ([op("new"), op("old", 2)], 422, "operations[1].amount"),
+        ([op("new"), op("old", 2)], 409, "operations[1].transaction_id"),
+        ([op("old", 2)], 422, "operations[0].amount"),
         ([op("new"), op("new", 2)], 422, "operations[1].amount"),
         ([op("new"), op("new", 1, "withdraw")], 422, "operations[1].type"),
-        ([op("old"), op("refused", 999, "withdraw")], 409, "operations[0].transaction_id"),
+        ([op("old"), op("refused", 999, "withdraw")], 409, "operations[1].transaction_id"),
     ],
 )
 async def test_an_all_or_nothing_batch_of_used_and_new_ids_is_refused(

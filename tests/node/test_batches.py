@@ -288,6 +288,18 @@ async def test_a_group_with_used_and_new_ids_is_not_begun(known: int) -> None:
     assert codes(await pipeline.done(movements[1])) == [OK], "its ids are free"
 
 
+async def test_a_used_id_among_new_ones_is_named_whatever_its_body_was() -> None:
+    pipeline = Pipeline()
+    await pipeline.done(deposit("old"))
+    for group in ((deposit("old", 2), deposit("new")), (deposit("new"), deposit("old", 2))):
+        with pytest.raises(BatchMismatch) as mismatch:
+            await pipeline.done(*group, all_or_nothing=True)
+        assert (group[mismatch.value.place][3], mismatch.value.differs) == ("old", None)
+    with pytest.raises(BatchMismatch) as mismatch:
+        await pipeline.done(deposit("old", 2), all_or_nothing=True)
+    assert mismatch.value.differs == "amount"
+
+
 async def test_a_group_may_hold_an_id_twice_but_not_with_two_bodies() -> None:
     pipeline = Pipeline()
     answer = await pipeline.done(deposit("t"), deposit("t"), all_or_nothing=True)
