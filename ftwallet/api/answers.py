@@ -30,19 +30,19 @@ _BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def movement_body(transaction: Transaction, exponent: int) -> bytes:
     """Body of a movement that was done."""
-    said, transaction_id = sentence(transaction, exponent), transaction.transaction_id
-    match transaction.kind:
-        case Kind.TRANSFER:
-            return transfer_body(said, transaction.extra, transaction.figures, transaction_id, exponent)
-        case Kind.HOLD:
-            return held_body(said, transaction, exponent)
-        case Kind.CAPTURE | Kind.RELEASE:
-            return b'{"success":true,"message":%b,%b,"transaction_id":%b}' % (
-                _encode(said),
-                _hold_figures(transaction.figures[1:], exponent),
-                _encode(transaction_id),
-            )
-    return done_body(said, transaction.new_balance, transaction_id, exponent)
+    said, extra = sentence(transaction, exponent), transaction.extra
+    if not extra:  # deposits and withdrawals, the most
+        return done_body(said, transaction.new_balance, transaction.transaction_id, exponent)
+    kind, transaction_id = transaction.kind, transaction.transaction_id
+    if kind is Kind.TRANSFER:
+        return transfer_body(said, extra, transaction.figures, transaction_id, exponent)
+    if kind is Kind.HOLD:
+        return held_body(said, transaction, exponent)
+    return b'{"success":true,"message":%b,%b,"transaction_id":%b}' % (
+        _encode(said),
+        _hold_figures(transaction.figures[1:], exponent),
+        _encode(transaction_id),
+    )
 
 
 def done_body(sentence: str, new_balance: int | None, transaction_id: str, exponent: int) -> bytes:

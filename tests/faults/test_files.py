@@ -17,22 +17,33 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(), parse_float=Decimal)
 
 
+_HOLDS = (
+    ("/holds", b'{"account_id":"user123","amount":300,"expires_in":600,"transaction_id":"hold/1"}'),
+    ("/holds/hold/1/capture", b'{"amount":100,"to_account_id":"shop","transaction_id":"part"}'),
+)
+"""200 of 1000.5 are on hold at the end, and come in as available."""
+
+
 def test_files_of_a_clean_stop_are_imported_with_every_id(new_root: Callable[[], Path]) -> None:
     with running_pair() as pair:
         client = Client(pair)
         client.deposit("1000.5", transaction_id="first")
         client.deposit("9007199254740993.01", "exact", "second")
         client.send("withdraw", "user123", "5000", "refused")
+        for path, body in _HOLDS:
+            held = pair.rest.call("POST", path, body)
+            assert held is not None
+            assert held.status == 200
         pair.a.stop()
         pair.b.stop()
         wallets, transactions = (pair.data_dir / f"primary_{kind}.json" for kind in ("wallets", "transactions"))
-        assert _read(wallets) == {"user123": Decimal("1000.5"), "exact": Decimal("9007199254740993.01")}
-        assert set(_read(transactions)) == {"first", "second", "refused"}
+        assert _read(wallets) == {"user123": Decimal("900.5"), "shop": 100, "exact": Decimal("9007199254740993.01")}
+        assert set(_read(transactions)) == {"first", "second", "refused", "hold/1", "part"}
         for kind in ("wallets", "transactions"):
             assert _read(pair.data_dir / f"backup_{kind}.json") == _read(pair.data_dir / f"primary_{kind}.json")
         with closing(Pair(new_root())) as other:
             other.start_both()
-            assert other.a.import_files(wallets, transactions) == {"accounts": 2, "transactions": 3}
+            assert other.a.import_files(wallets, transactions) == {"accounts": 3, "transactions": 5}
             _answers_as_before(client, other)
             other.a.kill()
             other.start_both()
@@ -44,6 +55,13 @@ def _answers_as_before(client: Client, pair: Pair) -> None:
         again = pair.rest.call("POST", *client.asked[transaction_id].request(transaction_id))
         assert again is not None
         assert (again.status, again.body, again.replayed) == (answer.status, answer.body, True)
+    for path, body in _HOLDS:
+        held = pair.rest.call("POST", path, body)
+        assert held is not None
+        assert (held.status, held.replayed) == (200, True)
+    account = pair.rest.call("GET", "/accounts/user123")
+    assert account is not None
+    assert account.body == b'{"account_id":"user123","balance":900.5,"held":0.0,"total":900.5}'
     other_body = pair.rest.move("deposit", "user123", "1", "first")
     assert other_body is not None
     assert other_body.status == 422
