@@ -80,6 +80,10 @@ class Checkpointer:
         waiting = self._waiting
         if waiting is None or waiting.meta.lsn > commit_lsn:
             return
+        if waiting.meta.lsn > self._disk.journal.commit_lsn:  # a start believes no state that the log does not reach
+            await self._disk.append_mark(waiting.meta.lsn)
+            if self._waiting is not waiting:
+                return
         written = await self._disk.in_background(lambda: self._write(waiting))
         if self._waiting is waiting:  # else a state sync has ended meanwhile, and another copy may wait by now
             self._waiting = None

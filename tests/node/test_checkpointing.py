@@ -21,7 +21,7 @@ class SlowDisk:
     """Writes when it is told to."""
 
     def __init__(self) -> None:
-        self.journal: Any = SimpleNamespace(holds=lambda lsn, chain: True)
+        self.journal: Any = SimpleNamespace(holds=lambda lsn, chain: True, commit_lsn=2)
         self.go_on = asyncio.Event()
 
     async def in_background(self, act: Callable[[], Any]) -> Any:

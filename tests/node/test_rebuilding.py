@@ -65,7 +65,6 @@ async def test_C8_no_older_copy_is_written_under_the_ledger_that_begins_anew(
 ) -> None:
     node = Node(tmp_path)
     node.execute(1)
-    node.journal.append_mark(1)
     await node.checkpointer.tick(1)
     for lsn in (2, 3):
         node.execute(lsn)
@@ -88,3 +87,18 @@ async def test_C8_no_older_copy_is_written_under_the_ledger_that_begins_anew(
     node.following.ledger.check()
     assert not node.following.ledger.duplicates
     node.close()
+
+
+async def test_C8_a_store_is_written_after_the_log_says_that_it_is_committed(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.execute(1)
+    node.execute(2)
+    assert node.journal.commit_lsn == 0
+    await node.checkpointer.tick(1)
+    assert node.journal.commit_lsn == 1
+    node.close()
+    journal = Journal.open(tmp_path / "journal", "cluster-1")
+    base = StoreBase(tmp_path, 1_000)
+    assert base.open(journal).applied_lsn == 1
+    base.close()
+    journal.close()
