@@ -64,6 +64,11 @@ def test_links_lead_to_files_and_to_headings_in_them(page: Path) -> None:
     assert list(_broken(page)) == []
 
 
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = set(_LINK.findall(_prose(ROOT / "README.md")))
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= linked
+
+
 @pytest.mark.parametrize("key", Config.model_fields)
 def test_every_key_is_in_the_table_with_its_default(key: str) -> None:
     default = Config.model_fields[key].default

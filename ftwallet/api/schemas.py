@@ -50,7 +50,8 @@ ACCOUNT_ID: Final = _id(
     "The account, made by its first deposit; no leading `@`", r"^[^@\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 )
 TRANSACTION_ID: Final = _id(
-    f"Unique for the transaction, and the same for every retry of it. The {IDEMPOTENCY_KEY} header may stand in for it",
+    "Unique for the transaction, and the same for every retry of it. "
+    f"Outside of a batch the {IDEMPOTENCY_KEY} header may stand in for it",
     r"^[^\x00-\x1f\x7f]+$",
 )
 HOLD_ID: Final = _id("The hold: the id of the transaction that made it", r"^[^\x00-\x1f\x7f]+$")

@@ -148,7 +148,7 @@ class _Verification:
             if copy.log and copy.log.first_lsn > 1:
                 self._notes.append(
                     f"node {copy.node}'s log begins with lsn {copy.log.first_lsn}: what was before came with a state "
-                    "sync or was trimmed, and it has the outcome alone"
+                    "sync or was trimmed, and the node has only what it led to"
                 )
         if not logs or min(log.first_lsn for log in logs) == 1:
             return
