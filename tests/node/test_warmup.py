@@ -28,9 +28,9 @@ class Watched(Application):
         self.served.append(wallet)
         super().serve(wallet)
 
-    async def answer(self, hot, headers, body):  # type: ignore[no-untyped-def]
+    async def answer(self, hot, path, headers, body):  # type: ignore[no-untyped-def]
         self.requests += 1
-        return await super().answer(hot, headers, body)
+        return await super().answer(hot, path, headers, body)
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         self.requests += 1
