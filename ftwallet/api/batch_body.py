@@ -19,21 +19,28 @@ from ftwallet.api.decode import (
     TEXT_QUOTES,
     AmountRefused,
     FieldError,
+    JsonObject,
     Malformed,
     decode_operation_slowly,
     must_be_one_of,
     parse_object,
     take_amount,
 )
+from ftwallet.api.hold_body import read_capture, read_hold, read_release
 from ftwallet.api.transfer_body import read_transfer
 from ftwallet.ledger.identifiers import MAX_ID_CHARACTERS, account_id_problem, transaction_id_problem
 from ftwallet.ledger.money import MAX_STORED, AmountError, AmountProblem, parse_plain_amounts
-from ftwallet.ledger.operations import Kind
+from ftwallet.ledger.operations import Body, Kind
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import MAX_BATCH_OPERATIONS, Movement
 
 _MOVEMENTS: Final = {"deposit": Kind.DEPOSIT, "withdraw": Kind.WITHDRAW}
-_OTHERS: Final = {"transfer": read_transfer}
+_OTHERS: Final[dict[str, Callable[[JsonObject, None, Rules, Sequence[str]], tuple[Body, str]]]] = {
+    "transfer": read_transfer,
+    "hold": read_hold,
+    "capture": read_capture,
+    "release": read_release,
+}
 """Kinds with a body of their own, and who reads them."""
 
 KINDS: Final = (*_MOVEMENTS, *_OTHERS)

@@ -10,6 +10,7 @@ accepted, and says all that is wrong, field by field. The hold's id comes from t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from ftwallet.api.decode import (
     NAME_QUOTES,
     TEXT_QUOTES,
     FieldError,
+    JsonObject,
     check_id,
     check_transaction_id,
     checked,
@@ -57,7 +59,7 @@ def decode_capture(hold_id: str, body: bytes, key: str | None, rules: Rules) -> 
 
 def decode_release(hold_id: str, body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
     """Read a release of this hold and its transaction id. Raises Malformed."""
-    return decode_release_fast(hold_id, body, key) or decode_release_slowly(hold_id, body, key)
+    return decode_release_fast(hold_id, body, key) or decode_release_slowly(hold_id, body, key, rules)
 
 
 # The fast way; why quotation marks are counted is said in `decode.py`.
@@ -140,8 +142,26 @@ def decode_release_fast(hold_id: str, body: bytes, key: str | None) -> tuple[Bod
 
 def decode_hold_slowly(body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
     """Read a hold and say all that is wrong with it. Raises Malformed or AmountRefused."""
+    return read_hold(parse_object(body), key, rules)
+
+
+def decode_capture_slowly(hold_id: str, body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
+    """Read a capture and say all that is wrong with it. Raises Malformed or AmountRefused."""
+    return read_capture(parse_object(body), key, rules, hold_id=hold_id)
+
+
+def decode_release_slowly(hold_id: str, body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
+    """Read a release and say all that is wrong with it. Raises Malformed."""
+    return read_release(parse_object(body), key, rules, hold_id=hold_id)
+
+
+def read_hold(members: JsonObject, key: str | None, rules: Rules, beside: Sequence[str] = ()) -> tuple[Body, str]:
+    """Read the members of a hold, among which those named in `beside` are somebody else's.
+
+    Raises Malformed or AmountRefused.
+    """
     needed = ("account_id", "amount") if key is not None else ("account_id", "amount", "transaction_id")
-    fields, errors = split_fields(parse_object(body), _HOLD_FIELDS, needed)
+    fields, errors = split_fields(members, (*beside, *_HOLD_FIELDS), needed)
     if "account_id" in fields:
         check_id(errors, "account_id", fields["account_id"], account_id_problem)
     check_transaction_id(errors, fields, key)
@@ -153,29 +173,40 @@ def decode_hold_slowly(body: bytes, key: str | None, rules: Rules) -> tuple[Body
     return hold(str(fields["account_id"]), minor, expires_in_s), transaction_id
 
 
-def decode_capture_slowly(hold_id: str, body: bytes, key: str | None, rules: Rules) -> tuple[Body, str]:
-    """Read a capture and say all that is wrong with it. Raises Malformed or AmountRefused."""
-    fields, errors = _of_a_hold(hold_id, body, key, _CAPTURE_FIELDS)
+def read_capture(
+    members: JsonObject, key: str | None, rules: Rules, beside: Sequence[str] = (), hold_id: str | None = None
+) -> tuple[Body, str]:
+    """The same of a capture; `hold_id` is None where it is one of the members."""
+    fields, errors = _of_a_hold(members, key, (*beside, *_CAPTURE_FIELDS), hold_id)
     amount = read_amount(errors, fields, rules)
     if "to_account_id" in fields:
         check_id(errors, "to_account_id", fields["to_account_id"], end_problem)
     release_rest = read_flag(errors, "release_rest", fields.get("release_rest", False))
     minor, transaction_id = checked(errors, fields, key, amount)
     target = str(fields.get("to_account_id", WORLD))
-    return capture(hold_id, minor, target, release_rest=release_rest), transaction_id
+    return capture(str(fields["hold_id"]), minor, target, release_rest=release_rest), transaction_id
 
 
-def decode_release_slowly(hold_id: str, body: bytes, key: str | None) -> tuple[Body, str]:
-    """Read a release and say all that is wrong with it. Raises Malformed."""
-    fields, errors = _of_a_hold(hold_id, body, key, _RELEASE_FIELDS)
+def read_release(
+    members: JsonObject, key: str | None, rules: Rules, beside: Sequence[str] = (), hold_id: str | None = None
+) -> tuple[Body, str]:
+    """The same of a release."""
+    fields, errors = _of_a_hold(members, key, (*beside, *_RELEASE_FIELDS), hold_id)
     _, transaction_id = checked(errors, fields, key, 0)
-    return release(hold_id), transaction_id
+    return release(str(fields["hold_id"])), transaction_id
 
 
 def _of_a_hold(
-    hold_id: str, body: bytes, key: str | None, known: tuple[str, ...]
+    members: JsonObject, key: str | None, known: Sequence[str], hold_id: str | None
 ) -> tuple[dict[str, object], list[FieldError]]:
-    fields, errors = split_fields(parse_object(body), known, () if key is not None else ("transaction_id",))
-    check_id(errors, "hold_id", hold_id, transaction_id_problem)
+    """The fields, the hold's id among them, and what is wrong with them so far."""
+    needed = () if key is not None else ("transaction_id",)
+    if hold_id is None:
+        fields, errors = split_fields(members, ("hold_id", *known), ("hold_id", *needed))
+    else:
+        fields, errors = split_fields(members, known, needed)
+        fields["hold_id"] = hold_id
+    if "hold_id" in fields:
+        check_id(errors, "hold_id", fields["hold_id"], transaction_id_problem)
     check_transaction_id(errors, fields, key)
     return fields, errors

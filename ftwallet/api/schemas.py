@@ -87,13 +87,14 @@ _OF_HOLDS: Final[Described] = {
     "captured": {**_nullable(_AMOUNT), "description": "What was captured of the hold by then."},
     "left": {**_nullable(_AMOUNT), "description": "What was left of it then."},
 }
+_DONE: Final = ("MovementDone", "TransferDone", "HoldDone", "HoldChanged")
 _OPERATION_ANSWER: Final[Described] = {
     "status": {"type": "integer", "description": "The HTTP status of the single call."},
     "lsn": {"type": ["integer", "null"], "description": "Of its record; null where it has none."},
     "replayed": {"type": "boolean", "description": "Whether its id had been asked before."},
     "answer": {
         "description": "The body of the single call.",
-        "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("MovementDone", "TransferDone", "Problem")],
+        "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in (*_DONE, "Problem")],
     },
 }
 _COUNTS: Final[Described] = {
@@ -102,6 +103,36 @@ _COUNTS: Final[Described] = {
     "done": {"type": "integer", "description": "Money moved, now or when the id was asked before."},
     "replayed": {"type": "integer", "description": "Ids that had been asked before."},
 }
+
+_HOLD: Final[Described] = {
+    "account_id": ACCOUNT_ID,
+    "amount": _ASKED_AMOUNT,
+    "expires_in": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_EXPIRES_IN_S,
+        "description": "Seconds, counted from when the transaction is taken. Left out: it never expires.",
+    },
+    "transaction_id": TRANSACTION_ID,
+}
+_CAPTURE: Final[Described] = {
+    "amount": {**_ASKED_AMOUNT, "description": "Left out: all that is left."},
+    "to_account_id": {**_END, "default": WORLD},
+    "release_rest": {
+        "type": "boolean",
+        "default": False,
+        "description": "Whether what is left after it goes back to the account at once.",
+    },
+    "transaction_id": TRANSACTION_ID,
+}
+
+
+_OF_ALL_THAT_IS_LEFT: Final = ("amount", "to_account_id", "release_rest")
+
+
+def _of_a_batch(kind: str, properties: Described, optional: Collection[str] = ()) -> Described:
+    return _object({"kind": {"const": kind}, **properties}, optional=optional)
+
 
 SCHEMAS: Final[Described] = {
     "Movement": _object(_MOVEMENT, required=["account_id", "amount"]),
@@ -117,33 +148,8 @@ SCHEMAS: Final[Described] = {
             ),
         ]
     },
-    "Hold": _object(
-        {
-            "account_id": ACCOUNT_ID,
-            "amount": _ASKED_AMOUNT,
-            "expires_in": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_EXPIRES_IN_S,
-                "description": "Seconds, counted from when the transaction is taken. Left out: it never expires.",
-            },
-            "transaction_id": TRANSACTION_ID,
-        },
-        required=["account_id", "amount"],
-    ),
-    "Capture": _object(
-        {
-            "amount": {**_ASKED_AMOUNT, "description": "Left out: all that is left."},
-            "to_account_id": {**_END, "default": WORLD},
-            "release_rest": {
-                "type": "boolean",
-                "default": False,
-                "description": "Whether what is left after it goes back to the account at once.",
-            },
-            "transaction_id": TRANSACTION_ID,
-        },
-        required=[],
-    ),
+    "Hold": _object(_HOLD, required=["account_id", "amount"]),
+    "Capture": _object(_CAPTURE, required=[]),
     "Release": _object({"transaction_id": TRANSACTION_ID}, required=[]),
     "Batch": _object(
         {
@@ -156,8 +162,11 @@ SCHEMAS: Final[Described] = {
                 "items": {
                     "oneOf": [
                         _object({"kind": {"enum": ["deposit", "withdraw"]}, **_MOVEMENT}),
-                        _object({"kind": {"const": "transfer"}, **_LEG, "transaction_id": TRANSACTION_ID}),
-                        _object({"kind": {"const": "transfer"}, "legs": _LEGS, "transaction_id": TRANSACTION_ID}),
+                        _of_a_batch("transfer", {**_LEG, "transaction_id": TRANSACTION_ID}),
+                        _of_a_batch("transfer", {"legs": _LEGS, "transaction_id": TRANSACTION_ID}),
+                        _of_a_batch("hold", _HOLD, ("expires_in",)),
+                        _of_a_batch("capture", {"hold_id": TRANSACTION_ID, **_CAPTURE}, _OF_ALL_THAT_IS_LEFT),
+                        _of_a_batch("release", {"hold_id": TRANSACTION_ID, "transaction_id": TRANSACTION_ID}),
                     ]
                 },
             },

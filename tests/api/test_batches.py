@@ -70,12 +70,63 @@ async def test_transfers_are_answered_to_the_byte_as_single_calls() -> None:
     document = json.loads((await send(together, batch(*story))).body)
     for one, told in zip(story, document["results"], strict=True):
         if one["kind"] == "gift":
-            assert told["answer"]["detail"] == "kind must be deposit, withdraw or transfer"
+            assert told["answer"]["detail"] == "kind must be deposit, withdraw, transfer, hold, capture or release"
             continue
         got = await single(alone, one)
         assert (told["status"], told["answer"]) == (got.status, json.loads(got.body)), one
     assert together.ledger.digest == alone.ledger.digest
     assert (document["done"], document["replayed"], document["operations"]) == (5, 2, 11)
+
+
+async def test_holds_are_answered_to_the_byte_as_single_calls() -> None:
+    def of_hold(kind: str, hold_id: str, transaction_id: str, **fields: object) -> dict[str, Any]:
+        return {"kind": kind, "hold_id": hold_id, "transaction_id": transaction_id, **fields}
+
+    story = [
+        op("t1", 100),
+        {**op("h1", 30, "hold"), "expires_in": 600},
+        op("h2", 71, "hold"),
+        op("h3", 70, "hold"),
+        of_hold("capture", "h1", "c1", amount="10.5", to_account_id="shop"),
+        of_hold("capture", "h1", "c2", amount=20),
+        of_hold("capture", "h2", "c3"),
+        of_hold("capture", "h1", "c4", amount=1, release_rest=True),
+        of_hold("release", "h1", "r1"),
+        of_hold("release", "h3", "r2"),
+        of_hold("release", "h3", "r2"),
+        of_hold("capture", "h3", "r2"),
+        of_hold("capture", "", "m1"),
+        of_hold("capture", "h3", "m2", amount=0),
+        of_hold("release", "h3", "m3", amount=1),
+        {**op("m4", 1, "hold"), "expires_in": 1.5},
+        op("m5", 1, "hold", "@x"),
+    ]
+    together, alone = MemoryWallet(), MemoryWallet()
+    document = json.loads((await send(together, batch(*story))).body)
+    for one, told in zip(story, document["results"], strict=True):
+        body = {name: value for name, value in one.items() if name not in {"kind", "hold_id"}}
+        paths = {"hold": "/holds", "deposit": "/deposit"}
+        path = paths.get(one["kind"], f"/holds/{one.get('hold_id')}/{one['kind']}")
+        if one["transaction_id"] != "m1":  # no path has an empty id
+            got = await ask(build_app(alone), "POST", path, json.dumps(body).encode())
+            assert (told["status"], told["answer"]) == (got.status, json.loads(got.body)), one
+    assert document["results"][12]["answer"]["detail"] == "hold_id must not be empty"
+    assert together.ledger.digest == alone.ledger.digest
+    assert [told["status"] for told in document["results"]] == [
+        *[200, 200, 400, 200, 200, 400, 404, 200, 409, 200, 200, 422],
+        *[422, 400, 422, 422, 422],
+    ]
+
+
+async def test_a_hold_and_its_capture_in_one_batch_that_is_all_or_nothing() -> None:
+    wallet = MemoryWallet()
+    held = op("h1", 30, "hold")
+    captured = {"kind": "capture", "hold_id": "h1", "transaction_id": "c1", "to_account_id": "shop"}
+    got = await send(wallet, batch(op("t1", 30), held, captured, mode="all_or_nothing"))
+    assert (got.status, wallet.balance("user123"), wallet.balance("shop")) == (200, 0, 3_000)
+    again = {**captured, "transaction_id": "c2"}
+    got = await send(wallet, batch(op("t2", 30), again, mode="all_or_nothing"))
+    assert (got.status, wallet.balance("user123")) == (400, 0)
 
 
 async def test_a_group_of_transfers_names_the_leg_that_refused_it() -> None:
