@@ -1,5 +1,6 @@
-"""Bodies of the answers that are no problems: compact JSON, exactly the contract's keys in its order, exact digits.
+"""The reply to a transaction, and the bodies of answers that are no problems.
 
+They are compact JSON with exactly the contract's keys, in its order, and exact digits.
 Amounts are written as JSON numbers from integers of minor units; no float is anywhere on the way, which is why the
 bodies are put together by hand.
 """
@@ -12,11 +13,14 @@ from typing import Final
 
 import msgspec
 
+from ftwallet.api import problems
+from ftwallet.api.reply import JSON, Reply, framed, standing
 from ftwallet.ledger.holds import Hold, capture_terms, expires_us, hold_terms, release_terms
 from ftwallet.ledger.legs import accounts_of, decode_legs
 from ftwallet.ledger.money import format_amount
 from ftwallet.ledger.operations import Kind
-from ftwallet.ledger.outcomes import Status, Transaction, sentence
+from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction, sentence
+from ftwallet.wallet import Answer
 
 HEALTHY: Final = b'{"status":"healthy"}'
 INITIALIZING: Final = b'{"status":"initializing"}'
@@ -26,6 +30,17 @@ _NOTHING_FOR_ZERO: Final = frozenset({Kind.TRANSFER, Kind.CAPTURE, Kind.RELEASE}
 
 _encode: Final = msgspec.json.Encoder().encode
 _BEGINNING_OF_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def reply_of(answer: Answer, exponent: int) -> Reply:
+    """The reply to whoever asked for a transaction, alone or in a batch: done, refused, or an id used before."""
+    transaction = answer.transaction
+    if answer.differs is not None:
+        return problems.id_reused(transaction.transaction_id, answer.differs)
+    if transaction.code is not OutcomeCode.OK:
+        return problems.refused(answer, exponent)
+    where = standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed)
+    return framed(200, JSON, movement_body(transaction, exponent), where)
 
 
 def movement_body(transaction: Transaction, exponent: int) -> bytes:

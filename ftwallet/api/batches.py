@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final, NamedTuple
 
 from ftwallet.api import problems
-from ftwallet.api.answers import done_body, movement_body
+from ftwallet.api.answers import done_body, reply_of
 from ftwallet.api.batch_body import BatchBody, OperationError, decode_batch
 from ftwallet.api.decode import Malformed
 from ftwallet.api.reply import JSON, Header, Reply, framed, standing
@@ -127,20 +127,16 @@ class _Batch:
     def _movement(self, index: int, movement: Movement, result: Outcome | Answer, lsn: int) -> _Told:
         kind, account_id, amount, transaction_id, _ = movement
         if isinstance(result, Answer):
+            reply = reply_of(result, self._exponent)
             if result.differs is not None:
-                return _Told(index, problems.id_reused(transaction_id, result.differs), 0, replayed=False)
-            if result.transaction.code is _OK:
-                body = movement_body(result.transaction, self._exponent)
-                return _Told(index, (200, [], body), lsn, result.replayed)
-            return _Told(index, problems.refused(result, self._exponent), lsn, result.replayed)
+                return _Told(index, reply, 0, replayed=False)
+            return _Told(index, reply, lsn, result.replayed)
         sentence = message(Body(kind, account_id, amount), result, self._exponent)
         if result.code is _OK:
-            body = done_body(sentence, result.new_balance, transaction_id, self._exponent)
-            return _Told(index, (200, [], body), lsn, replayed=False)
-        kind_of_problem = problems.PROBLEM_OF_OUTCOME[result.code]
-        return _Told(
-            index, problems.problem(kind_of_problem, sentence, transaction_id=transaction_id), lsn, replayed=False
-        )
+            reply = 200, [], done_body(sentence, result.new_balance, transaction_id, self._exponent)
+        else:
+            reply = problems.problem(problems.PROBLEM_OF_OUTCOME[result.code], sentence, transaction_id=transaction_id)
+        return _Told(index, reply, lsn, replayed=False)
 
 
 def _outcome(result: Outcome | Answer) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ftwallet.api import problems
 from ftwallet.api.answers import (
@@ -17,7 +17,7 @@ from ftwallet.api.answers import (
     account_body,
     balance_body,
     hold_body,
-    movement_body,
+    reply_of,
     transaction_body,
 )
 from ftwallet.api.batches import answer_batch
@@ -37,7 +37,6 @@ from ftwallet.ledger.holds import HELD
 from ftwallet.ledger.identifiers import account_id_problem
 from ftwallet.ledger.money import MAX_STORED, AmountProblem
 from ftwallet.ledger.operations import Body, Kind
-from ftwallet.ledger.outcomes import OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.wallet import Unavailable, Wallet
 
@@ -54,8 +53,6 @@ class Hot(NamedTuple):
 
 Decode = Callable[[bytes, str | None, Rules], tuple[Body, str]]
 """A body and the Idempotency-Key in, what is asked and its transaction id out. Raises Malformed or AmountRefused."""
-
-_OK: Final = OutcomeCode.OK
 
 
 class Handlers:
@@ -97,13 +94,7 @@ class Handlers:
             answer = await self.wallet.submit(kind, account_id, amount, transaction_id, extra)
         except Unavailable as error:
             return problems.unavailable(error, transaction_id)
-        transaction, exponent = answer.transaction, self.wallet.rules.exponent
-        if answer.differs is not None:
-            return problems.id_reused(transaction_id, answer.differs)
-        if transaction.code != _OK:
-            return problems.refused(answer, exponent)
-        where = standing(transaction.lsn, transaction.epoch, answer.mode, answer.replayed)
-        return framed(200, JSON, movement_body(transaction, exponent), where)
+        return reply_of(answer, self.wallet.rules.exponent)
 
     def _decode(self, decode: Decode, headers: Headers, body: bytes) -> tuple[Body, str]:
         rules, key = self.wallet.rules, idempotency_key(headers)
