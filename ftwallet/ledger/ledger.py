@@ -22,8 +22,15 @@ from ftwallet.ledger.legs import decode_legs
 from ftwallet.ledger.moving import move
 from ftwallet.ledger.needs import needs
 from ftwallet.ledger.operations import MOVEMENTS, Body, Kind, Operation, rolled_back_body
-from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
-from ftwallet.ledger.packed import UNKNOWN_BODY, Packed, is_rolled_back, pack, remember, unpack
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Transaction
+from ftwallet.ledger.packed import (
+    is_rolled_back,
+    pack,
+    recorded_outcome,
+    recorded_transaction,
+    remember,
+    remember_movement,
+)
 from ftwallet.ledger.rules import Rules, decode_rules, require_valid
 from ftwallet.ledger.state import WORLD, MemoryState, Standing, State, Unread
 
@@ -147,7 +154,7 @@ class Ledger:
             outcome = self._move(self._book, operation)
         except ValueError as error:
             raise _bad_record(lsn, error) from error
-        record = _remembered(operation, outcome, lsn, epoch)
+        record = remember_movement(operation, outcome, lsn, epoch)
         self._state.transactions[operation.transaction_id] = record
         return outcome, record
 
@@ -182,7 +189,7 @@ class Ledger:
             if outcome is None:
                 outcome, record = self._uncommon(at, epoch, one)
             else:
-                record = remembered[one.transaction_id] = _remembered(one, outcome, at, epoch)
+                record = remembered[one.transaction_id] = remember_movement(one, outcome, at, epoch)
             outcomes.append(outcome)
             records.append(record)
 
@@ -255,7 +262,7 @@ class Ledger:
         recorded = self._state.transactions.get(transaction_id)
         if recorded is not None and not is_rolled_back(recorded):
             self.duplicates += 1
-            return _outcome(unpack(recorded)), recorded
+            return recorded_outcome(recorded), recorded
         try:
             body, outcome = self._settle(operation)
         except ValueError as error:
@@ -299,7 +306,7 @@ class Ledger:
     def recall(self, transaction_id: str) -> Transaction | None:
         """What is remembered, in memory, under an id; None where it is unread, too."""
         packed = self._state.transaction(transaction_id)
-        return None if packed is None else _transaction(transaction_id, packed)
+        return None if packed is None else recorded_transaction(transaction_id, packed)
 
     def find(self, transaction_id: str) -> Transaction | None:
         """What is remembered under an id; None for one that was neither executed nor rolled back.
@@ -348,7 +355,7 @@ class Ledger:
 
     def transactions(self) -> Iterator[Transaction]:
         """Every transaction remembered at this call."""
-        return (_transaction(*pair) for pair in self._state.export_transactions())
+        return (recorded_transaction(*pair) for pair in self._state.export_transactions())
 
     @property
     def time_us(self) -> int:
@@ -380,40 +387,3 @@ def _totals(all_accounts: Iterator[tuple[str, int]], once_more: Iterator[tuple[s
 
 def _bad_record(lsn: int, error: ValueError) -> BrokenInvariant:
     return BrokenInvariant(f"the record at lsn {lsn} holds what no primary writes: {error}")
-
-
-def _remembered(one: Operation, outcome: Outcome, lsn: int, epoch: int) -> bytes:
-    """A movement with its outcome; those that have no more in their body are the most, and taken the short way."""
-    if one.extra:
-        return remember(one.body, outcome, lsn, epoch, one.time_us)
-    figure = outcome.new_balance if outcome.limit is None else outcome.limit
-    return pack(one.kind, outcome.code, one.account_id, lsn, epoch, one.time_us, one.amount, figure)
-
-
-def _transaction(transaction_id: str, packed: bytes) -> Transaction:
-    known = unpack(packed)
-    outcome = _outcome(known)
-    has_body = known.kind != UNKNOWN_BODY
-    return Transaction(
-        transaction_id,
-        kind=Kind(known.kind) if has_body else None,
-        account_id=known.account_id if has_body else None,
-        amount=known.amount if has_body else None,
-        code=outcome.code,
-        new_balance=outcome.new_balance,
-        lsn=known.lsn,
-        epoch=known.epoch,
-        time_us=known.time_us,
-        status=Status.ROLLED_BACK if is_rolled_back(packed) else Status.COMMITTED,
-        limit=outcome.limit,
-        extra=known.extra,
-        figures=known.figures,
-        leg=known.leg,
-    )
-
-
-def _outcome(known: Packed) -> Outcome:
-    """The outcome that a remembered transaction had."""
-    code = OutcomeCode(known.code)
-    limited = code in (OutcomeCode.BALANCE_OVER_LIMIT, OutcomeCode.OVER_HOLD)
-    return Outcome(code, None if limited else known.figure, known.figure if limited else None, known.figures, known.leg)

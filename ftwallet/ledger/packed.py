@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ftwallet.ledger.operations import Body
-from ftwallet.ledger.outcomes import Outcome, OutcomeCode
+from ftwallet.ledger.operations import Body, Kind, Operation
+from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
 
 # Each form: form, kind, code, lsn, epoch, time, amount, figure; the widest has two halves of the last two.
 # What follows is the account's id.
@@ -134,6 +134,48 @@ def _unpack(packed: bytes) -> Packed:
 def is_rolled_back(packed: bytes) -> bool:
     """Whether recovery undid it, so that its id may be used once more; on the path of every operation."""
     return packed[_CODE_AT] == _ROLLED_BACK
+
+
+def remember_movement(one: Operation, outcome: Outcome, lsn: int, epoch: int) -> bytes:
+    """Pack a movement with its outcome; those that have no more in their body are the most, and taken the short way."""
+    if one.extra:
+        return remember(one.body, outcome, lsn, epoch, one.time_us)
+    figure = outcome.new_balance if outcome.limit is None else outcome.limit
+    return pack(one.kind, outcome.code, one.account_id, lsn, epoch, one.time_us, one.amount, figure)
+
+
+def recorded_transaction(transaction_id: str, packed: bytes) -> Transaction:
+    """What is remembered under this id; raises ValueError when `packed` is no packed transaction."""
+    known = unpack(packed)
+    outcome = _outcome(known)
+    has_body = known.kind != UNKNOWN_BODY
+    return Transaction(
+        transaction_id,
+        kind=Kind(known.kind) if has_body else None,
+        account_id=known.account_id if has_body else None,
+        amount=known.amount if has_body else None,
+        code=outcome.code,
+        new_balance=outcome.new_balance,
+        lsn=known.lsn,
+        epoch=known.epoch,
+        time_us=known.time_us,
+        status=Status.ROLLED_BACK if is_rolled_back(packed) else Status.COMMITTED,
+        limit=outcome.limit,
+        extra=known.extra,
+        figures=known.figures,
+        leg=known.leg,
+    )
+
+
+def recorded_outcome(packed: bytes) -> Outcome:
+    """The outcome that a remembered transaction had."""
+    return _outcome(unpack(packed))
+
+
+def _outcome(known: Packed) -> Outcome:
+    code = OutcomeCode(known.code)
+    limited = code in (OutcomeCode.BALANCE_OVER_LIMIT, OutcomeCode.OVER_HOLD)
+    return Outcome(code, None if limited else known.figure, known.figure if limited else None, known.figures, known.leg)
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
