@@ -107,8 +107,9 @@ class Supervisor:
     def ready(self) -> bool:
         """Whether clients are served: the primary answers heartbeats and says so."""
         run = self.primary.run
-        leads = run is not None and run.status is not None and run.status.role == PRIMARY  # no backup any more
-        return leads and run is not None and not run.killed and run.status is not None and run.status.ready
+        if run is None or run.killed or run.status is None:
+            return False
+        return run.status.role == PRIMARY and run.status.ready  # no backup any more, and serving
 
     @property
     def mode(self) -> str:
@@ -121,8 +122,8 @@ class Supervisor:
         return self.mode == "paired"
 
     @property
-    def promoting(self) -> bool:
-        """Whether the backup is just taking the primary's place."""
+    def changing_roles(self) -> bool:
+        """Whether the roles are just being changed, in a failover or a switchover."""
         return self._change.under_way
 
     @property
@@ -293,20 +294,19 @@ class Supervisor:
         self._observe_service(now)
         if self._stopping:
             self._advance_stop(now)
-        elif not self.promoting:  # who is the backup is just being decided
+        elif not self.changing_roles:  # who is the backup is just being decided
             self._standing.observe(self.backup, self.register)
         await self._tend_stand_in(now)
 
     def _open_gate(self) -> None:
         backup = self.backup
         known_not_to_come = backup.ending is not None or backup.phase in (Phase.FAILED, Phase.STOPPED)
-        if not self._gate_open and (backup.up or known_not_to_come):
-            self._gate_open = True
+        self._gate_open = self._gate_open or backup.up or known_not_to_come
 
     def _start_due(self, slot: Slot, now: float) -> None:
         if slot.phase is not Phase.WAITING or slot.run is not None or now < slot.start_at or self._stopping:
             return
-        if self.promoting:  # its role is about to be decided
+        if self.changing_roles:  # its role is about to be decided
             return
         if slot is self.backup or self._gate_open:
             self.fleet.start(slot, now)

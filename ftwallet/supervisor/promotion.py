@@ -86,11 +86,11 @@ def why_not(slot: Slot, register: Register) -> str | None:
     return None if what is None else f"node {slot.node} is not promotable: {explained(slot, what)}"
 
 
-def why_not_replaced(policy: str, promoting: bool, heir: Slot, register: Register) -> str | None:
+def why_not_replaced(policy: str, changing_roles: bool, heir: Slot, register: Register) -> str | None:
     """Return why a primary that dies now is not replaced by its backup ("it"), or None when it is."""
     if policy != "promote":
         return f'on_primary_death is "{policy}"'
-    if promoting:
+    if changing_roles:
         return "the roles are just being changed"
     what = hindrance(heir, register)
     return None if what is None else explained(heir, what)

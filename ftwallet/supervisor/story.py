@@ -183,7 +183,7 @@ class Story:
 
     async def _partner_held(self, transaction_id: str, epoch: int) -> bool:
         # A partner that takes over cannot be asked meanwhile; what a retry has brought it since has a newer epoch.
-        await self._supervisor.until(lambda: not self._supervisor.promoting, _PROMOTED_WITHIN_S)
+        await self._supervisor.until(lambda: not self._supervisor.changing_roles, _PROMOTED_WITHIN_S)
         found = await traces.find(self._partner, transaction_id)
         return found is not None and 0 < found["epoch"] <= epoch
 

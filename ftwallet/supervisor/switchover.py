@@ -52,7 +52,7 @@ class Switchover:
         supervisor = self._supervisor
         if supervisor.stopping:
             return "FT-Wallet is stopping"
-        reason = "a failover is under way" if self._change.under_way else why_not(heir, supervisor.register)
+        reason = "the roles are just being changed" if self._change.under_way else why_not(heir, supervisor.register)
         if reason is None and (old.run is None or not supervisor.ready):
             return "no primary is serving"
         return reason

@@ -161,7 +161,7 @@ class _Verification:
 
     def _apart(self, copies: list[Copy]) -> Copy | None:
         """A log that ends before the other one begins: it is checked by itself, and there is nothing to compare."""
-        behind, ahead = sorted((copy for copy in copies), key=lambda copy: copy.durable_lsn)
+        behind, ahead = sorted(copies, key=lambda copy: copy.durable_lsn)
         if behind.log is None or ahead.log is None or behind.durable_lsn + 1 >= ahead.log.first_lsn:
             return None
         for _ in blocks(behind.log, behind.log.first_lsn):

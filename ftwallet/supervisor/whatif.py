@@ -112,7 +112,7 @@ def _behind(slot: Slot, heir: Slot) -> int:
 def _without_backup(supervisor: Supervisor, slot: Slot) -> list[str]:
     if supervisor.stopping:
         return []
-    if supervisor.promoting or supervisor.register.primary == slot.node:
+    if supervisor.changing_roles or supervisor.register.primary == slot.node:
         return ["who leads is just being decided"]
     primary = supervisor.primary.node
     if supervisor.primary.paused:

@@ -124,7 +124,7 @@ async def test_a_stop_right_after_a_death_promotes_nobody_and_ends(cluster: Clus
         while supervisor.primary.run is not None and supervisor.primary.run.child.returncode is None:
             time.sleep(0.01)
         supervisor._look_for_deaths(time.monotonic())
-        assert supervisor.promoting
+        assert supervisor.changing_roles
         supervisor.stop()
 
     await supervisor.ask(die_and_stop)
