@@ -114,7 +114,7 @@ def test_D4_a_flipped_bit_is_told_with_file_and_offset_and_nothing_is_changed(da
 def test_a_torn_tail_is_left_as_it_is_and_is_no_difference(data_dir: Path) -> None:
     for node in ("a", "b"):
         path = write(data_dir, node, [deposit("t1"), deposit("t2")])
-    content = path.read_bytes()
+    content = path.read_bytes().rstrip(b"\0")  # without the space that was prepared behind the last frame
     path.write_bytes(content[:-10])
     report = verify(data_dir)
     assert report["ok"], report
