@@ -197,6 +197,7 @@ def check(client: Client) -> None:
     _check_each_once(client, whole)
     _check_balances(client, whole.ledger)
     _check_reads(client, whole.ledger)
+    _check_holds(client, whole.ledger)
     _check_on_both(client)
 
 
@@ -302,6 +303,20 @@ def _check_reads(client: Client, ledger: Ledger) -> None:
         assert answer is not None
         said = json.loads(answer.body, parse_float=Decimal)
         assert said.get("balance") == Decimal(balance) / _CENTS, f"the primary says {said} of {account_id}"
+
+
+def _check_holds(client: Client, ledger: Ledger) -> None:
+    """The records of a node's own state, which the digest is not of, are those of the replay."""
+    for hold_id, asked in client.asked.items():
+        path, _ = asked.request(hold_id)
+        if path == "/holds" and client.answers[hold_id].status == 200:
+            answer, found = client.pair.rest.call("GET", f"/holds/{hold_id}"), ledger.hold(hold_id)
+            assert answer is not None
+            assert found is not None
+            shown = json.loads(answer.body, parse_float=Decimal)
+            figures = [Decimal(minor) / _CENTS for minor in (found.amount, found.captured, found.left)]
+            assert [shown[name] for name in ("amount", "captured", "left")] == figures, f"the primary says {shown}"
+            assert shown["status"] == found.state.name.lower()
 
 
 def _check_on_both(client: Client) -> None:

@@ -19,6 +19,7 @@ from tests.simulation import model
 from tests.simulation.clients import said
 
 if TYPE_CHECKING:
+    from ftwallet.journal import Journal
     from ftwallet.node.backup import BackupNode
     from ftwallet.node.primary import PrimaryNode
     from tests.simulation.clients import Call, History
@@ -114,17 +115,29 @@ def check_log(world: World, name: str, node: PrimaryNode | BackupNode, history: 
         replayed = Ledger(DEFAULT_RULES, MemoryState())
         for block in blocks:
             replayed.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
-        if (replayed.applied_lsn, replayed.digest) != (node.ledger.applied_lsn, node.ledger.digest):
+        if _contents(replayed) != _contents(node.ledger):
             world.fail(f"replay: node {name} at lsn {node.ledger.applied_lsn} is not what its log says")
 
 
 def check_checkpoints(world: World, name: str, node: PrimaryNode | BackupNode) -> None:
-    """A log may begin after each of them, so each ends its history where it stands."""
+    """A log may begin after each of them, so each ends its history where it stands, and leads to what the node has."""
     for path in list_files(node._disk.journal.directory.parent / "checkpoints"):
         with contextlib.suppress(DamagedCheckpoint):  # bits were flipped in some
             meta, _ = load_file(path)
             if [tuple(end) for end in meta.history[-1:]] != [(meta.epoch, meta.lsn)]:
                 world.fail(f"log: node {name} has a checkpoint at lsn {meta.lsn} with the history {meta.history}")
+
+
+def _leads_on(journal: Journal, ledger: Ledger, whole: Ledger) -> bool:
+    """Whether the blocks after this ledger bring it to what the other is."""
+    for block in journal.blocks(ledger.applied_lsn + 1):
+        ledger.apply(block.first_lsn, block.epoch, decode_operations(block.payload))
+    return _contents(ledger) == _contents(whole)
+
+
+def _contents(ledger: Ledger) -> tuple[object, ...]:
+    state = ledger.state
+    return ledger.applied_lsn, ledger.digest, dict(state.export_accounts()), list(state.export_records())
 
 
 def check_balances(world: World, history: History) -> None:
