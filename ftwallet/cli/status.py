@@ -9,11 +9,11 @@ import rich_click as click
 
 from ftwallet.cli.options import as_json, load_settings, settings
 from ftwallet.cli.terminal import console, say, say_json
+from ftwallet.config import MEBIBYTE
 from ftwallet.errors import ExitCode
 from ftwallet.supervisor.client import SupervisorClient
 from ftwallet.supervisor.events import EVENTS_FILE, read_events
 
-_MEBIBYTE = 1 << 20
 _MINUTE_S = 60
 _DIGEST_SHOWN = 12
 _STATE_STYLES = {"serving": "green", "in-sync": "green", "down": "red", "failed": "bold red"}
@@ -101,7 +101,7 @@ def _table(nodes: list[dict[str, Any]]) -> Any:
             str(node["durable_lsn"]),
             str(node["commit_lsn"]),
             str(node["restarts"]),
-            f"{node['cpu_percent']:.0f} %, {node['rss_bytes'] / _MEBIBYTE:.0f} MiB",
+            f"{node['cpu_percent']:.0f} %, {node['rss_bytes'] / MEBIBYTE:.0f} MiB",
         )
     return table
 

@@ -89,8 +89,7 @@ def _measure_beside(plan: Plan, pair: Pair, connections: int) -> Beside:
 def report_of(plan: Plan, sized: Sequence[Sized], beside: Sequence[Beside], proof: Proof) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
-    remarks = [one for one in [machine.warning(facts)] if one]
+    remarks = machine.warnings(facts)
     for line in beside:
         verdict = "met" if line.p99_ratio <= ASKED_P99_RATIO else "NOT MET"
         remarks.append(f"Asked at {line.connections} connections: a p99 at most {ASKED_P99_RATIO:g} times; {verdict}")
@@ -98,7 +97,7 @@ def report_of(plan: Plan, sized: Sequence[Sized], beside: Sequence[Beside], proo
         document(
             "batch",
             facts,
-            settings,
+            plan.of_load(),
             sizes=[one._asdict() | {"ratio": round(ratio_to_singles(one, beside), 2)} for one in sized],
             beside=[_beside_document(line) for line in beside],
             verified=proof.document(),

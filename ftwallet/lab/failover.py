@@ -150,7 +150,7 @@ def _report(plan: Plan, killed: Sequence[Kill], hung: Sequence[Kill], attempts: 
         ),
         [_grid(plan, lines, refused, found)],
         [
-            *([warning] if (warning := machine.warning(facts)) else []),
+            *machine.warnings(facts),
             f"The median of kill to first 200 is {ratio:,.1f} times that of all answers, {attempts.usual_ms:.2f} ms",
             _errors(attempts.errors),
             found.sentence(),

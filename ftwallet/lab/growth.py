@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ftwallet.config import MEBIBYTE
 from ftwallet.lab import machine
 from ftwallet.lab.pair import ROLES, Measured, Pair, temporary_pair
 from ftwallet.lab.plan import Plan, progress
@@ -27,7 +28,6 @@ ASKED_AT_CONNECTIONS = 64
 ASKED_READY_S = 3.0
 ASKED_ANONYMOUS_BYTES = 1 << 30
 _WARM_UP_CONNECTIONS = 16
-_MEBIBYTE = 1 << 20
 
 
 class Line(NamedTuple):
@@ -112,13 +112,7 @@ def _measure_at(plan: Plan, connections: int, empty: Pair, grown: Pair) -> Line:
 def report_of(plan: Plan, found: Found) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {
-        "seconds": plan.seconds,
-        "rounds": plan.rounds,
-        "connections": list(plan.connections),
-        "past": plan.past,
-        "accounts": plan.accounts,
-    }
+    settings = plan.of_load() | {"past": plan.past, "accounts": plan.accounts}
     return Report(
         document(
             "growth",
@@ -130,7 +124,7 @@ def report_of(plan: Plan, found: Found) -> Report:
             verified={name: one.document() for name, one in zip(("empty", "grown"), found.proofs, strict=True)},
         ),
         [_grid(plan, found.lines)],
-        [*_remarks(found, machine.warning(facts)), *(proof.sentence() for proof in found.proofs)],
+        [*machine.warnings(facts), *_remarks(found), *(proof.sentence() for proof in found.proofs)],
         all(proof.ok for proof in found.proofs),
     )
 
@@ -148,17 +142,17 @@ def _grid(plan: Plan, lines: Sequence[Line]) -> Grid:
     return Grid(title, ("connections", "what", *common, "primary", "backup", "wrk", "ratio"), rows)
 
 
-def _remarks(found: Found, warning: str | None) -> list[str]:
-    remarks = [warning] if warning else []
+def _remarks(found: Found) -> list[str]:
+    remarks: list[str] = []
     for line in found.lines:
         if line.connections == ASKED_AT_CONNECTIONS:
             verdict = "met" if line.ratio >= ASKED_RATIO else "NOT MET"
             remarks.append(f"Asked at {line.connections} connections: a ratio of at least {ASKED_RATIO}; {verdict}")
-    held = ", ".join(f"{role} {size / _MEBIBYTE:,.0f} MiB" for role, size in found.anonymous_bytes.items())
+    held = ", ".join(f"{role} {size / MEBIBYTE:,.0f} MiB" for role, size in found.anonymous_bytes.items())
     ready = "met" if found.ready_s <= ASKED_READY_S else "NOT MET"
     small = "met" if max(found.anonymous_bytes.values()) <= ASKED_ANONYMOUS_BYTES else "NOT MET"
     return [
         *remarks,
         f"In sync with its past {found.ready_s:.1f} s after its start; asked: {ASKED_READY_S:.0f} s at most; {ready}",
-        f"Memory at the end: {held}; asked: {ASKED_ANONYMOUS_BYTES // _MEBIBYTE:,} MiB at most; {small}",
+        f"Memory at the end: {held}; asked: {ASKED_ANONYMOUS_BYTES // MEBIBYTE:,} MiB at most; {small}",
     ]

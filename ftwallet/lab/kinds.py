@@ -63,12 +63,12 @@ def _measure_at(plan: Plan, connections: int, pair: Pair) -> Line:
 def report_of(plan: Plan, lines: Sequence[Line], proof: Proof) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
-    remarks = [one for one in [machine.warning(facts)] if one]
     return Report(
-        document("kinds", facts, settings, lines=[_line_document(line) for line in lines], verified=proof.document()),
+        document(
+            "kinds", facts, plan.of_load(), lines=[_line_document(line) for line in lines], verified=proof.document()
+        ),
         [_grid(plan, lines)],
-        [*remarks, *_verdicts(lines), proof.sentence()],
+        [*machine.warnings(facts), *_verdicts(lines), proof.sentence()],
         proof.ok,
     )
 

@@ -39,11 +39,11 @@ def sentence(machine: dict[str, Any]) -> str:
     )
 
 
-def warning(machine: dict[str, Any]) -> str | None:
-    """Return what makes figures of this file system worthless, or None."""
+def warnings(machine: dict[str, Any]) -> list[str]:
+    """Return what makes figures of this file system worthless, if anything does."""
     if machine["filesystem"] in _IN_MEMORY:
-        return f"The directory is on {machine['filesystem']}, which is in memory: an fdatasync costs nothing there"
-    return None
+        return [f"The directory is on {machine['filesystem']}, which is in memory: an fdatasync costs nothing there"]
+    return []
 
 
 def filesystem(directory: Path) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from ftwallet.config import MEBIBYTE
 from ftwallet.errors import Refused
 from ftwallet.lab import machine
 from ftwallet.lab.filling import fill
@@ -26,7 +27,6 @@ ALLOWED_RATIO = 1.25
 _FIRST = 20_000
 _SETTLING_S = 5.0
 _LOOK_EVERY_S = 0.25
-_MEBIBYTE = 1 << 20
 
 
 class Growth(NamedTuple):
@@ -114,5 +114,5 @@ def _node_document(growth: Growth, alone: Growth) -> dict[str, Any]:
 
 def _row(name: str, growth: Growth, alone: Growth) -> list[str]:
     ratio = growth.bytes_an_id / alone.bytes_an_id
-    held = [f"{held / _MEBIBYTE:.1f} MiB" for held in (growth.before, growth.after)]
+    held = [f"{held / MEBIBYTE:.1f} MiB" for held in (growth.before, growth.after)]
     return [name, *held, f"{growth.bytes_an_id:.0f}", f"{ratio:.2f}", "met" if ratio <= ALLOWED_RATIO else "NOT MET"]

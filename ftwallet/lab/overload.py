@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from ftwallet.config import MEBIBYTE
 from ftwallet.lab import machine
 from ftwallet.lab.pair import PRIMARY, Measured, Pair, temporary_pair
 from ftwallet.lab.plan import Plan, middle, progress
@@ -31,7 +32,6 @@ MAX_BATCH = 64
 _WARM_UP_CONNECTIONS = 16
 _LOOK_EVERY_S = 0.1
 _SETTLING_S = 1.0
-_MEBIBYTE = 1 << 20
 
 
 class Memory(NamedTuple):
@@ -43,10 +43,10 @@ class Memory(NamedTuple):
 
     def sentence(self) -> str:
         """Say it to a person."""
-        after = ", ".join(f"{one / _MEBIBYTE:,.1f}" for one in self.after)
+        after = ", ".join(f"{one / MEBIBYTE:,.1f}" for one in self.after)
         return (
-            f"Memory of the primary: {self.before / _MEBIBYTE:,.1f} MiB before, at most "
-            f"{self.most / _MEBIBYTE:,.1f} MiB meanwhile, after each round {after} MiB"
+            f"Memory of the primary: {self.before / MEBIBYTE:,.1f} MiB before, at most "
+            f"{self.most / MEBIBYTE:,.1f} MiB meanwhile, after each round {after} MiB"
         )
 
 
@@ -157,13 +157,7 @@ def _most_held(pid: int) -> Iterator[list[int]]:
 def report_of(plan: Plan, lines: Sequence[Line], proof: Proof) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {
-        "seconds": plan.seconds,
-        "rounds": plan.rounds,
-        "connections": list(plan.connections),
-        "max_queue": MAX_QUEUE,
-        "max_batch": MAX_BATCH,
-    }
+    settings = plan.of_load() | {"max_queue": MAX_QUEUE, "max_batch": MAX_BATCH}
     problems = [f"With {line.connections} connections {problem}" for line in lines for problem in line.problems]
     return Report(
         document(
@@ -176,7 +170,7 @@ def report_of(plan: Plan, lines: Sequence[Line], proof: Proof) -> Report:
         ),
         [_grid(plan, lines), _probes_grid(lines)],
         [
-            *([warning] if (warning := machine.warning(facts)) else []),
+            *machine.warnings(facts),
             *(line.memory.sentence() for line in lines),
             *problems,
             proof.sentence(),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ftwallet.config import Config
 
@@ -33,6 +33,10 @@ class Plan(NamedTuple):
     records: int = 1_000_000
     profile: bool = False
     warm_up_s: int = 1
+
+    def of_load(self) -> dict[str, Any]:
+        """What a report says of the load, among its settings."""
+        return {"seconds": self.seconds, "rounds": self.rounds, "connections": list(self.connections)}
 
 
 def progress(line: str) -> None:

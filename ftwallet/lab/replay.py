@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ftwallet.config import MEBIBYTE
 from ftwallet.errors import Refused
 from ftwallet.lab.plan import Plan, middle, progress
 from ftwallet.lab.preload import preload_log
@@ -27,7 +28,6 @@ BLOCKS = (1_024, 64)
 STATES = ("memory", "disk")
 _ROUNDS = 3
 _RECORDS_AN_ACCOUNT = 10
-_MEBIBYTE = 1 << 20
 
 
 class Replays(NamedTuple):
@@ -67,7 +67,7 @@ class Replays(NamedTuple):
         for state in STATES:
             verdict = "met" if self.per_second(state) >= ASKED_PER_S else "NOT MET"
             figures = [f"{self.per_second(state):,.0f}", f"{self.ratio(state):.2f}"]
-            rows.append(["", f'state = "{state}"', *figures, f"{self.held(state) / _MEBIBYTE:,.0f} MiB", verdict])
+            rows.append(["", f'state = "{state}"', *figures, f"{self.held(state) / MEBIBYTE:,.0f} MiB", verdict])
         return rows
 
 

@@ -143,14 +143,13 @@ def report_of(
 ) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
     found: dict[str, Any] = {"lines": [_line_document(suite, line) for line in lines]}
     if profiled:
         found["profile"] = {one.role: one.document() for one in profiled}
     return Report(
-        document(suite.name, facts, settings, **found, verified=proof.document()),
+        document(suite.name, facts, plan.of_load(), **found, verified=proof.document()),
         [_grid(plan, suite, lines), *_profile_grids(profiled)],
-        [*_remarks(suite, lines, machine.warning(facts)), proof.sentence()],
+        [*machine.warnings(facts), *_remarks(suite, lines), proof.sentence()],
         proof.ok,
     )
 
@@ -182,8 +181,8 @@ def _grid(plan: Plan, suite: Suite, lines: Sequence[Line]) -> Grid:
     return Grid(title, columns, rows)
 
 
-def _remarks(suite: Suite, lines: Sequence[Line], warning: str | None) -> list[str]:
-    remarks = [warning] if warning else []
+def _remarks(suite: Suite, lines: Sequence[Line]) -> list[str]:
+    remarks: list[str] = []
     for line in lines:
         if suite.asked and line.connections == ASKED_AT_CONNECTIONS:
             verdict = "met" if line.ratio >= suite.asked else "NOT MET"

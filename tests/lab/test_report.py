@@ -169,8 +169,8 @@ def test_records_are_all_that_was_answered_and_at_most_what_was_cut_off(records:
 
 
 def test_a_file_system_in_memory_is_warned_of() -> None:
-    assert machine.warning(FACTS) is None
-    assert "costs nothing there" in str(machine.warning(FACTS | {"filesystem": "tmpfs"}))
+    assert machine.warnings(FACTS) == []
+    assert "costs nothing there" in str(machine.warnings(FACTS | {"filesystem": "tmpfs"}))
 
 
 def test_the_facts_of_this_machine(tmp_path: Path) -> None:

@@ -142,15 +142,13 @@ def _measure_batches(plan: Plan, pair: Pair, peer: Peer) -> Batches:
 def report_of(plan: Plan, lines: Sequence[Line], batches: Batches, proof: Proof, kept: Kept) -> Report:
     """Put the report together."""
     facts = machine.facts(plan.directory, plan.wrk)
-    settings = {"seconds": plan.seconds, "rounds": plan.rounds, "connections": list(plan.connections)}
     verified = {"ours": proof.document(), "peer": kept.document()}
     found = {"lines": [line.document() for line in lines], "batches": batches.document(), "verified": verified}
-    warning = machine.warning(facts)
     return Report(
-        document("peer", facts, settings, **found),
+        document("peer", facts, plan.of_load(), **found),
         [_grid(plan, lines), _batch_grid(plan, batches)],
         [
-            *([warning] if warning else []),
+            *machine.warnings(facts),
             *_single_remarks(lines),
             *_batch_remarks(batches),
             proof.sentence(),
