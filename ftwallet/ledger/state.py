@@ -233,8 +233,9 @@ class MemoryState:
 
 def _in_order(records: dict[str, bytes], prefix: str) -> Iterator[tuple[str, bytes]]:
     """Sorted when they are drawn, in any thread, in pieces: a sort of millions in one would stop all other threads."""
-    chosen = [pair for pair in records.items() if pair[0].startswith(prefix)]
-    yield from merge(*(sorted(chosen[at : at + _RUN]) for at in range(0, len(chosen), _RUN)))
+    chosen = [key for key in records if key.startswith(prefix)]
+    for key in merge(*(sorted(chosen[at : at + _RUN]) for at in range(0, len(chosen), _RUN))):
+        yield key, records[key]
 
 
 class _Records(dict[str, bytes]):

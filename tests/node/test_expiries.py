@@ -16,17 +16,19 @@ from ftwallet.config import Config
 from ftwallet.faults.injector import Injector
 from ftwallet.ledger.holds import Hold, HoldState, capture, decode_hold, hold, hold_key
 from ftwallet.ledger.ledger import Ledger
-from ftwallet.ledger.operations import Body, Kind, Operation, asked
+from ftwallet.ledger.operations import Body, Kind, Operation, asked, operation
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, Status, Transaction
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, State, Unread
 from ftwallet.node import warmup
 from ftwallet.node.base import base_of
 from ftwallet.node.expiries import Expiries
+from ftwallet.node.line import Line
 from ftwallet.node.log_clock import LogClock
 from ftwallet.node.outage import Outage
 from ftwallet.node.primary import PrimaryNode
 from ftwallet.node.storage import open_storage
+from ftwallet.node.underway import Pending
 from ftwallet.replication.register import Register
 from ftwallet.wallet import Answer
 from ftwallet.witness.bootstrap import ensure_cluster
@@ -187,6 +189,16 @@ def test_what_is_due_waits_while_the_log_takes_no_records() -> None:
     assert primary.look() == set()
     primary.takes_records = True
     assert primary.look() == {"h"}
+
+
+def test_a_line_is_waited_for_while_somebody_has_not_given_up_what_is_in_it() -> None:
+    line, pending = Line(8), Pending(operation(Kind.DEPOSIT, "t", "alice", 1, NOW))
+    assert not line.is_waited_for
+    line.add(pending)
+    assert line.is_waited_for
+    pending.fail("it took too long")
+    assert len(line) == 1
+    assert not line.is_waited_for
 
 
 # ---- The log's time

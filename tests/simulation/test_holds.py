@@ -126,6 +126,21 @@ def test_C4_a_hold_of_the_primary_that_died_expires_on_the_new_one(placed_s: flo
         world.heal()
 
 
+@pytest.mark.parametrize("before_s", [0.1, 0.06, 0.04, 0.02, 0.01, 0.0, -0.02, -0.04, -0.06])
+def test_a_switchover_while_a_hold_expires_leaves_nothing_to_cut(before_s: float) -> None:
+    """Also what nobody waits for is on both nodes before the other leads."""
+    with scene() as world:
+        begin(world)
+        leads = world.node("primary").name
+        world.hold("ann", 300, "h", expires_in_s=1)
+        world.run(1.0 - before_s)
+        world.fault("switchover")
+        world.run_until(lambda: world.node("primary").name != leads and world.world.paired(), "the other leads")
+        until_expired(world, "h", SOON_S)
+        assert not any(world.world.cut_frames.values())
+        world.heal()
+
+
 # ---- Clocks
 
 
