@@ -4,7 +4,7 @@
     records
     frozen                   what had changed before: on its way to the table
     clean                    accounts as the table has them, a bounded number
-    recalled, found          transactions and records read from the table since the last write
+    recalled, found          transactions and records read from the table since the last write, a bounded number
     absent                   what is not there
     known                    which keys the table may hold at all
 
@@ -37,6 +37,7 @@ Value = TypeVar("Value", int, bytes)
 FORMAT_VERSION: Final = 1
 
 _PAGE: Final = 1_000
+_MOST_READ: Final = 100_000  # transactions, or records, that are kept because they were asked for: some 20 MB
 
 
 class Frozen(NamedTuple):
@@ -210,17 +211,24 @@ class StoreState:
             if balance is None:
                 self._absent.add(account_key(account_id))
             elif account_id != WORLD:  # that is always at hand
+                self._clean.pop(account_id, None)
                 self._clean[account_id] = balance
         for transaction_id, packed in found.transactions.items():
             if packed is None:
                 self._absent.add(transaction_key(transaction_id))
             else:
+                self._recalled.pop(transaction_id, None)
                 self._recalled[transaction_id] = packed
         for key, record in found.records.items():
             if record is None:
                 self._absent.add(record_key(key))
             else:
+                self._found.pop(key, None)
                 self._found[key] = record
+        # Here, too, because a node that is only read never writes. What was just asked for stays.
+        _forget_oldest(self._clean, max(self._cached_accounts, len(found.accounts)))
+        _forget_oldest(self._recalled, max(_MOST_READ, len(found.transactions)))
+        _forget_oldest(self._found, max(_MOST_READ, len(found.records)))
         return True
 
     # ---- To the table and from it
@@ -308,6 +316,13 @@ class StoreState:
         if self.standing is None:
             raise BrokenInvariant("a checkpoint ends early")
         self.table.finish(describe(meta, self.standing))
+
+
+def _forget_oldest(kept: dict[str, Value], most: int) -> None:
+    """Once an eighth too many are there, in one go: in a dictionary whose first keys have gone the next is far."""
+    if len(kept) > most + most // 8:
+        for key in list(islice(kept, len(kept) - most)):
+            del kept[key]
 
 
 def _merged(changed: dict[str, Value], kept: Iterator[tuple[str, Value]]) -> Iterator[tuple[str, Value]]:

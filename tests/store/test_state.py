@@ -20,6 +20,7 @@ from ftwallet.ledger.operations import Kind, Operation, asked, group, operation,
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode
 from ftwallet.ledger.rules import Rules
 from ftwallet.ledger.state import MemoryState, Unread, checkpoint_chunks
+from ftwallet.store import state
 from ftwallet.store.known import Known
 from ftwallet.store.state import StoreState, described, table_chunks
 from ftwallet.store.table import Table, account_key, transaction_key
@@ -412,3 +413,20 @@ def test_a_hold_and_what_an_account_has_in_all_are_read_from_disk(disk: Disk) ->
     ended = disk.ledger.hold("x")
     assert ended is not None
     assert ended.left == 0
+
+
+def test_what_is_only_read_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "_MOST_READ", 10)
+    disk = Disk(tmp_path / "t", 10)
+    for number in range(300):
+        disk.apply([deposit(f"t{number}", f"a{number}")])
+    disk.step("settle")
+    disk.begin()
+    for number in (*range(300), 299):
+        assert disk.ledger.balance(f"a{number}") == 5
+        assert disk.ledger.find(f"t{number}") is not None
+        assert max(len(disk.state._clean), len(disk.state._recalled)) <= 11
+    everything = Unread([f"a{number}" for number in range(300)], [f"t{number}" for number in range(300)])
+    assert disk.state.take(disk.state.fetch(everything))
+    assert not disk.state.unread(everything.accounts, everything.transactions)
+    disk.table.close()
