@@ -2,8 +2,8 @@
 
 A node remembers every id for ever, so this form decides how much room a million of them take: 25 bytes and
 the account's id for common transactions, 43 where figures pass 32 bits, 59 past 64 bits. What has more in its
-body (a transfer, a hold) has a form of its own, whose rest is msgpack. The packing is canonical: one content has
-one form, so a digest over packed bytes compares contents.
+body (a transfer, a hold), or a figure past 128 bits, has a form of its own, whose rest is msgpack. The packing is
+canonical: one content has one form, so a digest over packed bytes compares contents.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _FORMS: Final = {_SMALL_FORM: _SMALL, _WIDE_FORM: _WIDE, _HUGE_FORM: _HUGE}
 _NO_FIGURE: Final = 0x80
 _CODE_AT: Final = 2
 _LOW: Final = 2**64 - 1
+_HUGE_BITS: Final = 128
 _ROLLED_BACK: Final = int(OutcomeCode.ROLLED_BACK)
 
 UNKNOWN_BODY: Final = 0
@@ -71,7 +72,7 @@ def pack(
     amount: int,
     figure: int | None,
 ) -> bytes:
-    """Pack one transaction; raises struct.error when a number is negative or past its width."""
+    """Pack one transaction; raises struct.error when a number is negative, or one but the figure past its width."""
     flag = 0
     if figure is None:
         figure, flag = 0, _NO_FIGURE
@@ -80,6 +81,9 @@ def pack(
         return _SMALL.pack(flag, kind, code, lsn, epoch, time_us, amount, figure) + account
     if not (amount | figure) >> 64:
         return _WIDE.pack(_WIDE_FORM | flag, kind, code, lsn, epoch, time_us, amount, figure) + account
+    if figure >> _HUGE_BITS:  # what holds give back may lift a balance over every limit
+        rest = _Rest(b"", account_id, str(amount), str(figure))
+        return _OTHER.pack(_OTHER_FORM, kind, code, lsn, epoch, time_us) + _encode(rest)
     halves = (amount & _LOW, figure & _LOW, amount >> 64, figure >> 64)
     return _HUGE.pack(_HUGE_FORM | flag, kind, code, lsn, epoch, time_us, *halves) + account
 

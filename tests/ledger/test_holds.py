@@ -19,6 +19,7 @@ from ftwallet.ledger.holds import (
     release,
 )
 from ftwallet.ledger.ledger import Ledger
+from ftwallet.ledger.money import MAX_STORED
 from ftwallet.ledger.needs import accounts_behind, needs
 from ftwallet.ledger.operations import Body, Kind, Operation, asked, group, operation
 from ftwallet.ledger.outcomes import Outcome, OutcomeCode, first_difference, sentence
@@ -75,6 +76,21 @@ def test_money_on_hold_is_not_available_and_not_gone(wallet: Wallet) -> None:
     assert wallet.do(Body(Kind.WITHDRAW, "alice", 2_001)).code is OutcomeCode.INSUFFICIENT_BALANCE
     assert dict(wallet.ledger.export_accounts()) == {"alice": 2_000}
     assert wallet.hold("h") == Hold("alice", "3000", "3000", 0)
+
+
+def test_what_a_hold_gives_back_may_lift_a_balance_over_all_that_an_amount_can_be() -> None:
+    wallet = Wallet()
+    wallet.ledger = Ledger(Rules(2, MAX_STORED, MAX_STORED), MemoryState())
+    wallet.do(Body(Kind.DEPOSIT, "alice", MAX_STORED))
+    wallet.do(hold("alice", MAX_STORED), "h")
+    wallet.do(Body(Kind.DEPOSIT, "alice", MAX_STORED))
+    wallet.do(release("h"))
+    assert wallet.do(Body(Kind.WITHDRAW, "alice", 5), "w") == Outcome(OK, 2 * MAX_STORED - 5)
+    found = wallet.ledger.find("w")
+    assert found is not None
+    assert (found.account_id, found.amount, found.new_balance, found.extra) == ("alice", 5, 2 * MAX_STORED - 5, b"")
+    again = Ledger.restore(checkpoint_chunks(wallet.ledger.state))
+    assert again.find("w") == found
 
 
 def test_holds_never_overspend(wallet: Wallet) -> None:
