@@ -157,11 +157,6 @@ def decode_block(raw: bytes) -> Block:
     return frame
 
 
-def decode_frame(buffer: bytes, offset: int, base: int = 0) -> Block | Mark | Verdict:
-    """Decode the frame at `offset` of a buffer with all of a file from its byte `base` on, or judge it."""
-    return whole_frame(buffer, offset) or judge(buffer, offset, base)
-
-
 def whole_frame(buffer: bytes, offset: int) -> Block | Mark | None:
     """Decode the frame at `offset`; None if what is there is not a whole and undamaged frame."""
     if len(buffer) - offset < _SMALLEST:

@@ -171,7 +171,7 @@ class Primary(Membership):
         if isinstance(message, Held):
             return self._held(session, message.size, now)
         if isinstance(message, HelloReply):
-            return self._met(session, message, now)
+            return self._met(session, message)
         if isinstance(message, CutReport):
             return [RecordRollbacks(message.operations)]
         return self._refused(message)
@@ -247,7 +247,7 @@ class Primary(Membership):
 
     # ---- The session
 
-    def _met(self, session: Session, reply: HelloReply, now: float) -> list[Effect]:
+    def _met(self, session: Session, reply: HelloReply) -> list[Effect]:
         refusal = stranger(self.identity, reply.sender)
         if refusal:
             raise PeerViolation(refusal)

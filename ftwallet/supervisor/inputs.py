@@ -15,9 +15,7 @@ class Ticked(NamedTuple):
 
 
 class Signalled(NamedTuple):
-    """The supervisor itself got a signal."""
-
-    number: int
+    """The supervisor itself got a signal, and any of them tells it to stop."""
 
 
 class Died(NamedTuple):

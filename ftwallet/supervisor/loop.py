@@ -202,7 +202,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in numbers:
-            loop.add_signal_handler(number, self._inputs.put_nowait, Signalled(number))
+            loop.add_signal_handler(number, self._inputs.put_nowait, Signalled())
         try:
             yield
         finally:
@@ -221,8 +221,8 @@ class Supervisor:
                 self._handle_death(self.slots[node], run, now)
             case Decided(proposal, decision):
                 self._handle_decision(proposal, decision, now)
-            case Signalled(number):
-                self._handle_signal(number)
+            case Signalled():
+                self._handle_signal()
             case Asked(act, done):
                 _perform(act, done)
             case Ticked():
@@ -267,7 +267,7 @@ class Supervisor:
             sentence = refused_sentence(proposal, reason, self.register.primary)
             self.events.record("refused", sentence, proposal.node, proposal=str(proposal.kind), reason=reason)
 
-    def _handle_signal(self, number: int) -> None:
+    def _handle_signal(self) -> None:
         self._stop_signals += 1
         if self._stop_signals == 1:
             self.stop()

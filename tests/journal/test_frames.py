@@ -19,10 +19,11 @@ from ftwallet.journal.frames import (
     End,
     Mark,
     Torn,
+    Verdict,
     decode_block,
-    decode_frame,
     encode_block,
     encode_mark,
+    judge,
     whole_frame,
 )
 
@@ -30,6 +31,11 @@ U64 = st.integers(0, 2**64 - 1)
 PAYLOADS = st.binary(max_size=2000).filter(lambda payload: bytes(128) not in payload)
 STARTS = [0, 1, 300, 431, 432, 433, 440, 508, 511]
 """Where in a sector a frame begins; the header and the trailer fall on both sides of a boundary."""
+
+
+def decode_frame(buffer: bytes, offset: int, base: int = 0) -> Block | Mark | Verdict:
+    """What a reader finds at `offset` of a buffer with all of a file from its byte `base` on."""
+    return whole_frame(buffer, offset) or judge(buffer, offset, base)
 
 
 def block_of(size: int, lsn: int = 1) -> Block:
