@@ -16,9 +16,10 @@ from ftwallet.journal import checkpoints, frames, quarantine, segments
 from ftwallet.ledger import ledger
 from ftwallet.ledger.ledger import Ledger
 from ftwallet.ledger.legs import accounts_of
-from ftwallet.node import ports, process, receiving, seat, service, underway
+from ftwallet.node import expiries, ports, process, receiving, seat, service, underway
 from ftwallet.node.base import StoreBase
 from ftwallet.node.disk import Disk
+from ftwallet.node.expiries import Expiries
 from ftwallet.node.rollbacks import Rollbacks
 from ftwallet.replication import backup as replication_backup
 from ftwallet.replication import primary as replication_primary
@@ -241,6 +242,16 @@ def _no_limit_of_bodies() -> None:
     _replace(ports, "Application", lambda *limits: application(2**40, 2**40))
 
 
+def _do_not_look_for_what_is_due() -> None:
+    whole = Expiries.__init__
+
+    def begin(self: Any, *args: Any, **kwargs: Any) -> None:
+        whole(self, *args, **kwargs)
+        self._unread_from_us = expiries._NEVER
+
+    _replace(Expiries, "__init__", begin)
+
+
 PATCHES: dict[str, Callable[[], None]] = {
     "answer-before-ack": _answer_before_the_ack,
     "solo-without-witness": _go_solo_without_the_witness,
@@ -266,6 +277,7 @@ PATCHES: dict[str, Callable[[], None]] = {
     "execute-twice": _execute_an_id_twice,
     "no-fingerprint": _no_fingerprint,
     "legs-stay": _keep_the_legs_before_a_refusal,
+    "no-look": _do_not_look_for_what_is_due,
     "no-body-limit": _no_limit_of_bodies,
 }
 
