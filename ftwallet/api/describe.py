@@ -7,24 +7,22 @@ sentences of amounts and of a node that cannot answer are copies.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from ftwallet.api import answers, problems
-from ftwallet.api.decode import IDEMPOTENCY_KEY, AmountRefused, FieldError, Malformed
+from ftwallet.api import answers, problems, samples
+from ftwallet.api.decode import IDEMPOTENCY_KEY
 from ftwallet.api.problems import ProblemType
-from ftwallet.api.reply import Reply
+from ftwallet.api.samples import EXPONENT, ID, Examples
 from ftwallet.api.schemas import ACCOUNT_ID, HOLD_ID, REPLAYED, RETRY_AFTER, STANDING, TRANSACTION_ID, Described
 from ftwallet.ledger import holds
 from ftwallet.ledger.holds import Hold, HoldState
-from ftwallet.ledger.legs import Leg, leg
-from ftwallet.ledger.legs import transfer as moving
-from ftwallet.ledger.money import AmountError, AmountProblem
-from ftwallet.ledger.operations import Body, Kind
+from ftwallet.ledger.legs import leg
+from ftwallet.ledger.operations import Kind
 from ftwallet.ledger.outcomes import OutcomeCode, Status, Transaction
-from ftwallet.wallet import Answer, BatchMismatch, Unavailable
+from ftwallet.wallet import BatchMismatch, Unavailable
 
 OVERVIEW: Final = """A wallet ledger that loses no money when anything dies.
 
@@ -35,13 +33,8 @@ doubt: send the request again **with the same `transaction_id`**, which tells wh
 
 INDEX: Final = b'{"name":"FT-Wallet","openapi":"/openapi.json","health":"/health"}'
 
-Examples = Mapping[str, Reply]
-"""Replies, each under its name."""
-
-_ID: Final = "3b241101-e2bb-4255-8caf-4136c566a962"
 _OTHER_ID: Final = "6f1c2f4e-5bd5-4a40-a3e3-0c40a6a28d1d"
 _REFUSED_AT: Final = b'{"status":400,"lsn":13,"replayed":false,"answer":%b}]}'
-_EXPONENT: Final = 2
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 _POOR: Final = OutcomeCode.INSUFFICIENT_BALANCE
@@ -55,79 +48,80 @@ _TRANSACTION_PATH: Final[Described] = {
 }
 _HOLD_PATH: Final[Described] = {"name": "hold_id", "in": "path", "required": True, "schema": HOLD_ID}
 _ACCOUNT_PATH: Final[Described] = {"name": "account_id", "in": "path", "required": True, "schema": ACCOUNT_ID}
-_OVER: Final = AmountError(AmountProblem.OVER_LIMIT, "Amount is over the limit of 10000000000000000.0")
 
 
 def deposit() -> Described:
     """Arguments of the deposit's route."""
     refusals = {
-        **_amount_refusals(),
+        **samples.amount_refusals(),
         "Balance over the limit": problems.refused(
-            _answer(Kind.DEPOSIT, 100_050, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), _EXPONENT
+            samples.answer(Kind.DEPOSIT, 100_050, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), EXPONENT
         ),
     }
-    return _movement("deposit", "Put money into an account", _done(Kind.DEPOSIT, 100_050, 100_050), refusals)
+    return _movement("deposit", "Put money into an account", samples.done(Kind.DEPOSIT, 100_050, 100_050), refusals)
 
 
 def withdraw() -> Described:
     """Arguments of the withdrawal's route."""
     refusals = {
-        **_amount_refusals(),
+        **samples.amount_refusals(),
         "Not enough money": problems.refused(
-            _answer(Kind.WITHDRAW, 25_050, OutcomeCode.INSUFFICIENT_BALANCE), _EXPONENT
+            samples.answer(Kind.WITHDRAW, 25_050, OutcomeCode.INSUFFICIENT_BALANCE), EXPONENT
         ),
-        "Unknown account": problems.refused(_answer(Kind.WITHDRAW, 25_050, OutcomeCode.ACCOUNT_NOT_FOUND), _EXPONENT),
+        "Unknown account": problems.refused(
+            samples.answer(Kind.WITHDRAW, 25_050, OutcomeCode.ACCOUNT_NOT_FOUND), EXPONENT
+        ),
     }
-    return _movement("withdraw", "Take money out of an account", _done(Kind.WITHDRAW, 25_050, 75_000), refusals)
+    return _movement("withdraw", "Take money out of an account", samples.done(Kind.WITHDRAW, 25_050, 75_000), refusals)
 
 
 def transfer() -> Described:
     """Arguments of the transfer's route."""
-    body = {"from_account_id": "alice", "to_account_id": "bob", "amount": 250.5, "transaction_id": _ID}
+    body = {"from_account_id": "alice", "to_account_id": "bob", "amount": 250.5, "transaction_id": ID}
     legs = [
         {"from_account_id": "alice", "to_account_id": "shop", "amount": 100},
         {"from_account_id": "shop", "to_account_id": "fees", "amount": "2.90"},
     ]
     one, several = [leg("alice", "bob", 25_050)], [leg("alice", "shop", 10_000), leg("shop", "fees", 290)]
     refusals = {
-        **_amount_refusals(),
-        "Not enough money": problems.refused(_transferred(one, OutcomeCode.INSUFFICIENT_BALANCE), _EXPONENT),
+        **samples.amount_refusals(),
+        "Not enough money": problems.refused(samples.transferred(one, OutcomeCode.INSUFFICIENT_BALANCE), EXPONENT),
         "Not enough money for a leg": problems.refused(
-            _transferred(several, OutcomeCode.INSUFFICIENT_BALANCE, at=1), _EXPONENT
+            samples.transferred(several, OutcomeCode.INSUFFICIENT_BALANCE, at=1), EXPONENT
         ),
-        "Unknown account": problems.refused(_transferred(one, OutcomeCode.ACCOUNT_NOT_FOUND), _EXPONENT),
+        "Unknown account": problems.refused(samples.transferred(one, OutcomeCode.ACCOUNT_NOT_FOUND), EXPONENT),
     }
     done = {
-        "One leg": _transferred(one, balances=(75_000, 25_050)),
-        "Several legs": _transferred(several, balances=(65_000, 9_710, 290)),
+        "One leg": samples.transferred(one, balances=(75_000, 25_050)),
+        "Several legs": samples.transferred(several, balances=(65_000, 9_710, 290)),
     }
     return _asking(
         "transfer",
         "Move money from account to account, in one leg or several, all or nothing",
         _success(
             "TransferDone",
-            {name: answers.movement_body(answer.transaction, _EXPONENT) for name, answer in done.items()},
+            {name: answers.movement_body(answer.transaction, EXPONENT) for name, answer in done.items()},
             {**STANDING, **REPLAYED},
         ),
         refusals,
-        _body("Transfer", {"One leg": body, "Several legs": {"legs": legs, "transaction_id": _ID}}),
+        _body("Transfer", {"One leg": body, "Several legs": {"legs": legs, "transaction_id": ID}}),
     )
 
 
 def hold() -> Described:
     """Arguments of the hold's route."""
-    asked = _asked(holds.hold("user123", 3_000, 600))
+    asked = samples.asked(holds.hold("user123", 3_000, 600))
     body = {"account_id": "user123", "amount": 30, "transaction_id": "hold-17"}
     refusals = {
-        **_amount_refusals(),
-        "Not enough money": problems.refused(_asked(holds.hold("user123", 3_000), _POOR), _EXPONENT),
-        "Unknown account": problems.refused(_asked(holds.hold("user123", 3_000), _UNKNOWN), _EXPONENT),
+        **samples.amount_refusals(),
+        "Not enough money": problems.refused(samples.asked(holds.hold("user123", 3_000), _POOR), EXPONENT),
+        "Unknown account": problems.refused(samples.asked(holds.hold("user123", 3_000), _UNKNOWN), EXPONENT),
     }
     done = asked.transaction._replace(new_balance=72_000)
     return _asking(
         "hold",
         "Set money of an account aside",
-        _success("HoldDone", {"Held": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED}),
+        _success("HoldDone", {"Held": answers.movement_body(done, EXPONENT)}, {**STANDING, **REPLAYED}),
         refusals,
         _body("Hold", {"Without an end": body, "For ten minutes": {**body, "expires_in": 600}}),
     )
@@ -137,42 +131,42 @@ def capture() -> Described:
     """Arguments of the capture's route."""
     body = holds.capture("hold-17", 1_000, "shop")
     refusals = {
-        **_amount_refusals(),
-        **_hold_refusals(body),
-        "More than is left": problems.refused(_asked(body, OutcomeCode.OVER_HOLD, limit=500), _EXPONENT),
+        **samples.amount_refusals(),
+        **samples.hold_refusals(body),
+        "More than is left": problems.refused(samples.asked(body, OutcomeCode.OVER_HOLD, limit=500), EXPONENT),
         "Balance over the limit": problems.refused(
-            _asked(body, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), _EXPONENT
+            samples.asked(body, OutcomeCode.BALANCE_OVER_LIMIT, limit=10**18), EXPONENT
         ),
     }
     examples = {
-        "A part, to an account": {"amount": 10, "to_account_id": "shop", "transaction_id": _ID},
-        "A part, and no more": {"amount": "12.50", "release_rest": True, "transaction_id": _ID},
-        "All that is left, to the outside": {"transaction_id": _ID},
+        "A part, to an account": {"amount": 10, "to_account_id": "shop", "transaction_id": ID},
+        "A part, and no more": {"amount": "12.50", "release_rest": True, "transaction_id": ID},
+        "All that is left, to the outside": {"transaction_id": ID},
     }
-    done = _asked(body).transaction._replace(figures=(1_000, 1_000, 2_000))
+    done = samples.asked(body).transaction._replace(figures=(1_000, 1_000, 2_000))
     return _of_a_hold("capture", "Pay out of a hold, in whole or in part", done, refusals, _body("Capture", examples))
 
 
 def release() -> Described:
     """Arguments of the release's route."""
     body = holds.release("hold-17")
-    done = _asked(body).transaction._replace(figures=(2_000, 1_000, 0))
-    asked = _body("Release", {"Release": {"transaction_id": _ID}})
-    return _of_a_hold("release", "Give back what is left of a hold", done, _hold_refusals(body), asked)
+    done = samples.asked(body).transaction._replace(figures=(2_000, 1_000, 0))
+    asked = _body("Release", {"Release": {"transaction_id": ID}})
+    return _of_a_hold("release", "Give back what is left of a hold", done, samples.hold_refusals(body), asked)
 
 
 def get_hold() -> Described:
     """Arguments of the route that reads a hold."""
     found = Hold("user123", "3000", "2000", 1_700_000_600_123_456, HoldState.OPEN, "1000")
     ended = msgspec.structs.replace(found, left_digits="0", state=HoldState.RELEASED)
-    bodies = {name: answers.hold_body("hold-17", one, _EXPONENT) for name, one in (("Open", found), ("Ended", ended))}
+    bodies = {name: answers.hold_body("hold-17", one, EXPONENT) for name, one in (("Open", found), ("Ended", ended))}
     missing = problems.hold_not_found([])
     return _read("getHold", "How a hold stands", "HoldState", bodies, {"Unknown hold": missing}, _HOLD_PATH)
 
 
 def account() -> Described:
     """Arguments of the account's route."""
-    bodies = {"Account": answers.account_body("user123", 72_000, 3_000, _EXPONENT)}
+    bodies = {"Account": answers.account_body("user123", 72_000, 3_000, EXPONENT)}
     missing = {"Unknown account": problems.account_not_found([])}
     return _read(
         "account",
@@ -190,13 +184,13 @@ def balance() -> Described:
         "operation_id": "balance",
         "summary": "Balance of an account",
         "responses": {
-            **_success("Balance", {"Balance": answers.balance_body(75_000, _EXPONENT)}, STANDING),
+            **_success("Balance", {"Balance": answers.balance_body(75_000, EXPONENT)}, STANDING),
             **_problems(
                 {
                     "Unknown account": problems.account_not_found([]),
-                    **_malformed("account_id", "is missing"),
+                    **samples.malformed("account_id", "is missing"),
                     "Body too long": problems.body_too_long(16_384),
-                    **_read_faults(),
+                    **samples.read_faults(),
                 }
             ),
         },
@@ -206,10 +200,10 @@ def balance() -> Described:
 
 def batch() -> Described:
     """Arguments of the batch's route."""
-    operation = {"kind": "deposit", "account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
+    operation = {"kind": "deposit", "account_id": "user123", "amount": 1000.5, "transaction_id": ID}
     refused = problems.problem(ProblemType.INSUFFICIENT_BALANCE, "Insufficient balance", transaction_id=_OTHER_ID)[2]
     counts = b'{"success":false,"operations":2,"done":1,"replayed":0,'
-    done = answers.movement_body(_done(Kind.DEPOSIT, 100_050, 100_050), _EXPONENT)
+    done = answers.movement_body(samples.done(Kind.DEPOSIT, 100_050, 100_050), EXPONENT)
     full = b'%b"results":[{"status":200,"lsn":12,"replayed":false,"answer":%b},%b' % (
         counts,
         done,
@@ -236,15 +230,15 @@ def batch() -> Described:
             **_success("BatchDone", {"Full": full, "Compact": compact}, {**STANDING, **REPLAYED}),
             **_problems(
                 {
-                    **_amount_refusals(),
+                    **samples.amount_refusals(),
                     "All or nothing, and one was refused": problems.batch_refused(
                         1, _OTHER_ID, "Insufficient balance", []
                     ),
-                    **_malformed("operations", "must hold at least one operation"),
+                    **samples.malformed("operations", "must hold at least one operation"),
                     "A transaction id used before with another body": problems.batch_mismatch(
-                        0, BatchMismatch(0, _ID, "amount")
+                        0, BatchMismatch(0, ID, "amount")
                     ),
-                    "Another all_or_nothing batch than before": problems.batch_mismatch(0, BatchMismatch(0, _ID)),
+                    "Another all_or_nothing batch than before": problems.batch_mismatch(0, BatchMismatch(0, ID)),
                     "Body too long": problems.body_too_long(4_194_304),
                     **unavailable,
                     "A bug": problems.internal_error(),
@@ -257,16 +251,16 @@ def batch() -> Described:
 
 def transaction() -> Described:
     """Arguments of the transaction look-up's route."""
-    done = _done(Kind.DEPOSIT, 100_050, 100_050)
+    done = samples.done(Kind.DEPOSIT, 100_050, 100_050)
     rolled_back = done._replace(code=OutcomeCode.ROLLED_BACK, new_balance=None, status=Status.ROLLED_BACK)
     found = {
         "Done": done,
-        "Refused": _answer(Kind.WITHDRAW, 25_050, OutcomeCode.INSUFFICIENT_BALANCE).transaction,
+        "Refused": samples.answer(Kind.WITHDRAW, 25_050, OutcomeCode.INSUFFICIENT_BALANCE).transaction,
         "Under way": done._replace(status=Status.PENDING),
         "Rolled back by recovery": rolled_back,
     }
-    bodies = {name: answers.transaction_body(each, _EXPONENT) for name, each in found.items()}
-    missing = {"Unknown transaction": problems.transaction_not_found(_ID, [])}
+    bodies = {name: answers.transaction_body(each, EXPONENT) for name, each in found.items()}
+    missing = {"Unknown transaction": problems.transaction_not_found(ID, [])}
     return _read(
         "transaction",
         "What became of a transaction",
@@ -291,9 +285,9 @@ def health() -> Described:
 
 
 def _movement(name: str, summary: str, done: Transaction, refusals: Examples) -> Described:
-    body = {"account_id": "user123", "amount": 1000.5, "transaction_id": _ID}
+    body = {"account_id": "user123", "amount": 1000.5, "transaction_id": ID}
     examples = {"A number": body, "A string": {**body, "amount": "1000.50"}}
-    success = _success("MovementDone", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED})
+    success = _success("MovementDone", {"Done": answers.movement_body(done, EXPONENT)}, {**STANDING, **REPLAYED})
     return _asking(name, summary, success, refusals, _body("Movement", examples))
 
 
@@ -308,11 +302,11 @@ def _asking(
     """A call that asks for a movement of money."""
     replies = {
         **refusals,
-        **_malformed("transaction_id", "must not be empty"),
-        "Transaction id used before with another body": problems.id_reused(_ID, differs),
+        **samples.malformed("transaction_id", "must not be empty"),
+        "Transaction id used before with another body": problems.id_reused(ID, differs),
         "Body too long": problems.body_too_long(16_384),
-        "Not begun": problems.unavailable(Unavailable("The wallet is overloaded", in_doubt=False), _ID),
-        "In doubt": problems.unavailable(Unavailable("The outcome is not known yet", in_doubt=True), _ID),
+        "Not begun": problems.unavailable(Unavailable("The wallet is overloaded", in_doubt=False), ID),
+        "In doubt": problems.unavailable(Unavailable("The outcome is not known yet", in_doubt=True), ID),
         "A bug": problems.internal_error(),
     }
     key = {"name": IDEMPOTENCY_KEY, "in": "header", "required": False, "schema": TRANSACTION_ID}
@@ -325,7 +319,7 @@ def _asking(
 
 
 def _of_a_hold(name: str, summary: str, done: Transaction, refusals: Examples, body: Described) -> Described:
-    success = _success("HoldChanged", {"Done": answers.movement_body(done, _EXPONENT)}, {**STANDING, **REPLAYED})
+    success = _success("HoldChanged", {"Done": answers.movement_body(done, EXPONENT)}, {**STANDING, **REPLAYED})
     described = _asking(name, summary, success, refusals, body, "hold_id")
     described["openapi_extra"]["parameters"].append(_HOLD_PATH)
     return described
@@ -335,73 +329,16 @@ def _read(
     name: str, summary: str, schema: str, bodies: Mapping[str, bytes], missing: Examples, parameter: Described
 ) -> Described:
     """A call that reads what the path names."""
-    malformed = _malformed(parameter["name"], "must have printable characters only")
+    malformed = samples.malformed(parameter["name"], "must have printable characters only")
     return {
         "operation_id": name,
         "summary": summary,
         "responses": {
             **_success(schema, bodies, STANDING),
-            **_problems({**missing, **malformed, **_read_faults()}),
+            **_problems({**missing, **malformed, **samples.read_faults()}),
         },
         "openapi_extra": {"parameters": [parameter]},
     }
-
-
-def _hold_refusals(body: Body) -> Examples:
-    codes = {
-        "Unknown hold": OutcomeCode.HOLD_NOT_FOUND,
-        "Captured before": OutcomeCode.HOLD_CAPTURED,
-        "Released before": OutcomeCode.HOLD_RELEASED,
-        "Expired": OutcomeCode.HOLD_EXPIRED,
-    }
-    return {name: problems.refused(_asked(body, code), _EXPONENT) for name, code in codes.items()}
-
-
-def _amount_refusals() -> Examples:
-    errors = {
-        "Zero or negative": AmountError(AmountProblem.NOT_POSITIVE, "Amount must be positive"),
-        "Too many decimals": AmountError(AmountProblem.TOO_MANY_DECIMALS, "Amount has more than 2 decimal places"),
-        "Amount over the limit": _OVER,
-    }
-    return {name: problems.amount_refused(AmountRefused(error, _ID)) for name, error in errors.items()}
-
-
-def _malformed(field: str, detail: str) -> Examples:
-    return {"Malformed": problems.malformed(Malformed([FieldError(field, detail)]))}
-
-
-def _read_faults() -> Examples:
-    return {
-        "Not serving": problems.unavailable(
-            Unavailable("The wallet is starting, recovering or without a primary", in_doubt=False), None
-        ),
-        "A bug": problems.internal_error(),
-    }
-
-
-def _answer(kind: Kind, amount: int, code: OutcomeCode, limit: int | None = None) -> Answer:
-    transaction = Transaction(
-        _ID, kind, "user123", amount, code, None, 12, 3, 1_700_000_000_123_456, Status.COMMITTED, limit
-    )
-    return Answer(transaction, replayed=False, mode="paired")
-
-
-def _asked(body: Body, code: OutcomeCode = OutcomeCode.OK, limit: int | None = None) -> Answer:
-    answer = _answer(body.kind, body.amount, code, limit)
-    return answer._replace(transaction=answer.transaction._replace(account_id=body.account_id, extra=body.extra))
-
-
-def _transferred(
-    legs: Sequence[Leg], code: OutcomeCode = OutcomeCode.OK, balances: tuple[int, ...] = (), at: int | None = None
-) -> Answer:
-    body = moving(legs)
-    answer = _answer(body.kind, body.amount, code)
-    transaction = answer.transaction._replace(account_id="", extra=body.extra, figures=balances, leg=at)
-    return answer._replace(transaction=transaction)
-
-
-def _done(kind: Kind, amount: int, new_balance: int) -> Transaction:
-    return _answer(kind, amount, OutcomeCode.OK).transaction._replace(new_balance=new_balance)
 
 
 def _success(schema: str, bodies: Mapping[str, bytes], headers: Described) -> dict[int | str, Described]:
