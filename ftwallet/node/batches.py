@@ -28,6 +28,7 @@ from ftwallet.wallet import Answer, BatchAnswer, BatchMismatch, Movement, Unavai
 
 Item = TypeVar("Item")
 _LOOKED_UP_AT_ONCE: Final = 256
+_NOT_BEGUN: Final = "The batch that this transaction was in was not begun"
 _LOW: Final = 2**64 - 1
 
 
@@ -117,7 +118,7 @@ class Batches:
         async with self._one_group_at_a_time:
             await self._claim_group(asked, whole, slices)
         if asked.batch.future.done():
-            self._underway.withdraw(whole, "The batch that this transaction was in was not begun")
+            self._underway.withdraw(whole, _NOT_BEGUN)
         elif whole.operations:
             self._enqueue(asked, whole)
 
@@ -131,7 +132,7 @@ class Batches:
                 self._require_ready(begun=False)
             self._require_one_group(asked, whole)
         except BaseException:
-            self._underway.withdraw(whole, "The batch that this transaction was in was not begun")
+            self._underway.withdraw(whole, _NOT_BEGUN)
             raise
 
     def _claim(self, asked: _Asked, one: Slice, movements: Sequence[Movement], ids: Sequence[str]) -> None:
