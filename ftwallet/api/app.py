@@ -74,7 +74,7 @@ class Application:
     @property
     def leaving(self) -> bool:
         """Whether connections are to end with their next answer: the one after it is another node's to give."""
-        return self._relay is not None
+        return self._relay is not None and self._relay.has_passed
 
     async def hold(self, relay: Relay, within_s: float) -> None:
         """Hold what comes from now on; returns when what came before is answered, or after `within_s` seconds."""

@@ -52,6 +52,11 @@ class Relay:
         if not passed:
             self._threads.shutdown(wait=False)
 
+    @property
+    def has_passed(self) -> bool:
+        """Whether it is decided that the role is passed on."""
+        return self._passed.done() and self._passed.result()
+
     def deadline(self) -> float:
         """When a request that arrives now is to be answered, by the event loop's clock."""
         return asyncio.get_running_loop().time() + self._timeout_s
