@@ -61,7 +61,7 @@ def test_every_example_fits_its_schema(content: dict[str, Any]) -> None:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_the_document_describes_is_what_the_wallet_does(case: Any) -> None:
     """JSON Schema cannot say which characters are printable, nor that header and field must agree.
 

@@ -18,7 +18,7 @@ from tests.simulation import plan, runner
 from tests.simulation.__main__ import expected_moves, run_all
 from tests.simulation.plan import Fault, Plan
 
-WORLDS = 10_000 if os.environ.get("CAMPAIGN") == "full" else 2_000
+WORLDS = 10_000 if os.environ.get("CAMPAIGN") == "full" else 600
 WORLDS_A_TEST = 100
 
 
