@@ -121,15 +121,14 @@ def bench_command(
 ) -> None:
     """Measure throughput and latency (single to peer), recovery, memory, or failovers.
 
-    Single is deposits and mixed all that clients ask, against a raw endpoint; kinds is transfers in turn with deposits.
-    Batch is batches of 1,000 and 8,000, and single deposits beside them; growth is deposits with a long past, overload
-    before, during and after a crowd that is refused. Peer is the same wallet on FastAPI, asyncpg and PostgreSQL with a
-    synchronous standby, in turn with ours.
-    Recovery is the time from a kill to ready, and replay in records a second; memory what a node holds for each id.
-    Failover kills the primary again and again under load, if asked with a long past. Runs on a temporary cluster with
-    free ports, on the file system of the settings' data_dir; all but failover need wrk, and peer needs PostgreSQL. At
-    the end everything that was answered is held against both nodes' journals: exits 1 when it does not fit, or when a
-    connection was refused.
+    Single is deposits and mixed all that clients ask, against a raw endpoint; kinds is transfers and holds beside
+    deposits. Batch is batches of 1,000 and 8,000, and single deposits beside them; growth is deposits with a long
+    past, overload before, during and after a crowd that is refused. Peer is the same wallet on FastAPI, asyncpg and
+    PostgreSQL with a synchronous standby, in turn with ours. Recovery is the time from a kill to ready, and replay
+    in records a second; memory what a node holds for each id. Failover kills the primary again and again under
+    load, if asked with a long past. Runs on a temporary cluster with free ports, on the file system of the
+    settings' data_dir; all but failover need wrk, and peer needs PostgreSQL. At the end everything that was
+    answered is held against both nodes' journals: exits 1 when it does not fit, or when a connection was refused.
     """
     _refuse_options_of_others(suite)
     ids = past or _PAST.get(suite, 0)
