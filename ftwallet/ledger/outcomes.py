@@ -109,23 +109,20 @@ def first_difference(transaction: Transaction, body: Body) -> str | None:
 
 def message(body: Body | None, outcome: Outcome, exponent: int) -> str:
     """The sentence of an outcome, amounts with `exponent` decimals; `body` is None where it is not known."""
-    kind, amount, legs = (body.kind, body.amount, b"") if body else (None, None, b"")
-    if body and kind is Kind.TRANSFER:
-        legs = body.extra
-    several = decode_legs(legs) if legs else []
+    legs = decode_legs(body.extra) if body and body.kind is Kind.TRANSFER else []
     if outcome.code != OutcomeCode.OK:
-        where = f" (legs[{outcome.leg}])" if outcome.leg is not None and len(several) > 1 else ""
+        where = f" (legs[{outcome.leg}])" if outcome.leg is not None and len(legs) > 1 else ""
         return _refusal(outcome, exponent) + where
-    if len(several) > 1:
-        return f"Transferred {len(several)} legs"
-    if several:
-        amount = several[0].amount
-    elif outcome.figures:
-        amount = outcome.figures[0]
-    verb = _DONE.get(kind)
-    if verb is None or amount is None:
+    if len(legs) > 1:
+        return f"Transferred {len(legs)} legs"
+    if body is None or body.kind not in _DONE:
         return "Done"
-    return f"{verb} {format_amount(amount, exponent)}"
+    amount = body.amount
+    if legs:
+        amount = legs[0].amount
+    elif outcome.figures:  # a capture or a release may leave its amount to the ledger
+        amount = outcome.figures[0]
+    return f"{_DONE[body.kind]} {format_amount(amount, exponent)}"
 
 
 def sentence(transaction: Transaction, exponent: int) -> str:
@@ -153,7 +150,7 @@ def _refusal(outcome: Outcome, exponent: int) -> str:
 
 _PARAMETERS: Final = ("type", "account_id", "amount")
 
-_DONE: Final[dict[Kind | None, str]] = {
+_DONE: Final = {
     Kind.DEPOSIT: "Deposited",
     Kind.WITHDRAW: "Withdrew",
     Kind.IMPORTED_BALANCE: "Imported",

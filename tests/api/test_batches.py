@@ -43,6 +43,9 @@ def batch(*operations: object, **fields: object) -> bytes:
     return json.dumps({**fields, "operations": operations}).encode()
 
 
+ONE_LEG = {"from_account_id": "user123", "to_account_id": "bob", "amount": 1}
+
+
 def moved(transaction_id: str, amount: object = 1, source: str = "user123", target: str = "bob") -> dict[str, Any]:
     ends = {"from_account_id": source, "to_account_id": target}
     return {"kind": "transfer", **ends, "amount": amount, "transaction_id": transaction_id}
@@ -54,7 +57,7 @@ async def send(wallet: MemoryWallet, body: bytes) -> Got:
 
 async def test_transfers_are_answered_to_the_byte_as_single_calls() -> None:
     fee = {"from_account_id": "bob", "to_account_id": "fees", "amount": "0.1"}
-    several = {"kind": "transfer", "legs": [dict(list(moved("x").items())[1:4]), fee], "transaction_id": "l"}
+    several = {"kind": "transfer", "legs": [ONE_LEG, fee], "transaction_id": "l"}
     malformed = {**moved("m"), "to_account_id": "user123"}
     story = [
         op("t1", 10.5),
@@ -133,7 +136,7 @@ async def test_a_group_of_transfers_names_the_leg_that_refused_it() -> None:
     wallet = MemoryWallet()
     await send(wallet, batch(op("t1", 5)))
     fee = {"from_account_id": "bob", "to_account_id": "fees", "amount": 5}
-    several = {"kind": "transfer", "legs": [dict(list(moved("x").items())[1:4]), fee], "transaction_id": "l"}
+    several = {"kind": "transfer", "legs": [ONE_LEG, fee], "transaction_id": "l"}
     got = await send(wallet, batch(moved("t2", 3), several, moved("t3", 2), mode="all_or_nothing"))
     assert got.status == 400, got.body
     assert "Insufficient balance (legs[1])" in json.loads(got.body)["detail"]
